@@ -1,0 +1,65 @@
+"""MathVista: choices, whole numbers, decimals of a stated precision, and lists.
+
+The kind of answer stands in `problem.metadata`: `question_type` (multi_choice, free_form),
+`answer_type` (text, integer, float, list), `precision` (decimals of a float) and `unit`. Answers
+are normalised by the official rules (MathVista evaluation/calculate_score.py) and compared as
+text, except that no option is guessed from a text that is near to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from rewards.choice import chosen_letter
+from rewards.extraction import final_answer
+from rewards.options import letter_of
+from thinking_rl.types import Outcome, Problem, Score
+
+_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+")
+_LIST = re.compile(r"\[[^\[\]]*\]")
+MAX_DIGITS = 300
+
+
+def mathvista(problem: Problem, response: str) -> Score:
+    """1.0 if the response gives the expected answer in the problem's form, else 0.0.
+
+    Raises ValueError for an unknown answer_type, or a choice that is not among the choices.
+    """
+    if problem.metadata.get("question_type") == "multi_choice" or (
+        problem.choices and "question_type" not in problem.metadata
+    ):
+        expected: str | None = letter_of(problem.answer, problem.choices)
+        if expected is None:
+            raise ValueError(f"problem {problem.id!r}: {problem.answer!r} is none of its choices")
+        given = chosen_letter(problem, response)
+    else:
+        kind = problem.metadata.get("answer_type", "text")
+        if kind not in ("text", "integer", "float", "list"):
+            raise ValueError(f"problem {problem.id!r}: unknown answer_type {kind!r}")
+        precision = int(problem.metadata.get("precision") or 1)
+        expected = normalized(problem.answer, kind, precision)
+        answer = final_answer(response)
+        given = None if answer is None else normalized(answer, kind, precision)
+    right = given is not None and given == expected
+    return Score(float(right), right, Outcome.RIGHT if right else Outcome.WRONG, extracted=given)
+
+
+def normalized(answer: str, kind: str, precision: int) -> str | None:
+    """The answer in its official form; None where it has none.
+
+    A number may stand in words and with a unit; where there are several, the last one counts.
+    """
+    if kind == "list":
+        found = _LIST.findall(answer)
+        try:
+            return str(ast.literal_eval(found[-1])) if found else None
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+    if kind == "text":
+        return answer.strip().strip(".$").casefold() or None
+    numbers = [text for text in _NUMBER.findall(answer) if len(text) <= MAX_DIGITS]
+    if not numbers:
+        return None
+    value = float(numbers[-1].replace(",", ""))
+    return str(int(value)) if kind == "integer" else str(round(value, precision))

@@ -1,0 +1,179 @@
+"""Ray actors that hold engines, and the pool that spreads work over them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+import torch
+
+from rollouts.engine import Completion, EngineSettings, Request
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Some weights as one block of bytes, which Ray shares between processes without a copy."""
+
+    data: np.ndarray
+    """[bytes] uint8"""
+    entries: tuple[tuple[str, str, tuple[int, ...], int, int], ...]
+    """(released name, dtype, shape, first byte, number of bytes)"""
+
+    def tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """The weights, as read-only views."""
+        block = torch.from_numpy(self.data)
+        return [
+            (name, block[start : start + size].view(getattr(torch, dtype)).view(shape))
+            for name, dtype, shape, start, size in self.entries
+        ]
+
+
+def make_bucket(tensors: Sequence[tuple[str, torch.Tensor]]) -> Bucket:
+    """Put tensors end to end, each aligned to 16 bytes."""
+    entries, start = [], 0
+    for name, tensor in tensors:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        entries.append((name, dtype, tuple(tensor.shape), start, tensor.nbytes))
+        start += -(-tensor.nbytes // 16) * 16
+    block = torch.empty(start, dtype=torch.uint8)
+    for (_, _, _, first, size), (_, tensor) in zip(entries, tensors, strict=True):
+        raw = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+        block[first : first + size] = raw
+    return Bucket(block.numpy(), tuple(entries))
+
+
+def put_buckets(
+    tensors: Iterable[tuple[str, torch.Tensor]], limit_bytes: int, *, keep: bool = True
+) -> list[ray.ObjectRef]:
+    """Put weights into Ray's object store in blocks of about `limit_bytes`. With keep=False they
+    are only run through (the other ranks of a collective)."""
+    references: list[ray.ObjectRef] = []
+    pending: list[tuple[str, torch.Tensor]] = []
+    size = 0
+    for name, tensor in tensors:
+        if not keep:
+            continue
+        if pending and size + tensor.nbytes > limit_bytes:
+            references.append(ray.put(make_bucket(pending)))
+            pending, size = [], 0
+        pending.append((name, tensor))
+        size += tensor.nbytes
+    if pending:
+        references.append(ray.put(make_bucket(pending)))
+    return references
+
+
+class EngineActor:
+    """An engine in a Ray actor."""
+
+    def __init__(self, settings: EngineSettings):
+        from rollouts.engine import Engine
+
+        self.engine = Engine(settings)
+
+    def ready(self) -> bool:
+        return True
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        return self.engine.generate(requests)
+
+    def update_weights(self, buckets: Sequence[ray.ObjectRef], version: int) -> None:
+        arrived = (ray.get(bucket).tensors() for bucket in buckets)
+        self.engine.update_weights(arrived, version)
+
+    def sleep(self) -> None:
+        self.engine.sleep()
+
+    def wake(self, part: str) -> None:
+        self.engine.wake(part)
+
+
+class RolloutError(RuntimeError):
+    """A rollout worker failed, or did not answer in time."""
+
+
+class RolloutPool:
+    """All engines of a run."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        actor_options: Sequence[dict],
+        *,
+        start_timeout_s: float,
+        timeout_s: float,
+    ):
+        """actor_options: Ray options (resources, placement) of each engine.
+
+        Raises:
+            RolloutError: an engine could not start, with its reason.
+        """
+        self.timeout_s = timeout_s
+        self.version = 0
+        remote = ray.remote(EngineActor)
+        self.engines = [remote.options(**options).remote(settings) for options in actor_options]
+        self._wait([e.ready.remote() for e in self.engines], start_timeout_s, "start")
+
+    def _wait(self, calls: list, timeout_s: float, what: str) -> list:
+        """Results of one call on each engine; errors name the engine and the reason."""
+        deadline = time.monotonic() + timeout_s
+        results = []
+        for number, call in enumerate(calls):
+            try:
+                results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
+            except ray.exceptions.GetTimeoutError:
+                raise RolloutError(
+                    f"rollout worker {number} did not {what} within {timeout_s:.0f} s; raise "
+                    "rollout.timeout_s or rollout.start_timeout_s if the machine is only slow"
+                ) from None
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause
+                if isinstance(cause, ValueError):
+                    raise ValueError(str(cause)) from None
+                raise RolloutError(
+                    f"rollout worker {number} could not {what}: {type(cause).__name__}: {cause}"
+                ) from None
+            except ray.exceptions.RayActorError as error:
+                reason = str(error).strip().splitlines()
+                raise RolloutError(
+                    f"rollout worker {number} died and could not {what}: {reason[-1]}"
+                ) from None
+        return results
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Sample all requests, spread over the engines; results in the order of requests."""
+        shares = [list(range(i, len(requests), len(self.engines))) for i in range(len(self.engines))]
+        calls = [
+            engine.generate.remote([requests[i] for i in share])
+            for engine, share in zip(self.engines, shares, strict=True)
+        ]
+        results: list[list[Completion]] = [[] for _ in requests]
+        for share, answers in zip(
+            shares, self._wait(calls, self.timeout_s, "answer"), strict=True
+        ):
+            for index, answer in zip(share, answers, strict=True):
+                results[index] = answer
+        return results
+
+    def publish(self, buckets: Sequence[ray.ObjectRef], version: int) -> None:
+        """Give every engine new weights. Proving them is the caller's next step."""
+        calls = [engine.update_weights.remote(list(buckets), version) for engine in self.engines]
+        self._wait(calls, self.timeout_s, "take new weights")
+        self.version = version
+
+    def sleep(self) -> None:
+        """Free the engines' device memory while the learner steps."""
+        self._wait([e.sleep.remote() for e in self.engines], self.timeout_s, "sleep")
+
+    def wake(self, part: str) -> None:
+        """Take memory for `weights`, then `kv_cache`, again."""
+        self._wait([e.wake.remote(part) for e in self.engines], self.timeout_s, "wake")
+
+    def close(self) -> None:
+        """End the engines."""
+        for engine in self.engines:
+            ray.kill(engine)
+        self.engines = []

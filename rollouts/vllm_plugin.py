@@ -1,0 +1,13 @@
+"""Loaded by every process that vLLM starts (entry point `vllm.general_plugins`)."""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Let vLLM find our tokenizer and processor for Kimi-VL checkpoints, without remote code."""
+    from vllm.transformers_utils.configs.kimi_vl import KimiVLConfig
+
+    import thinking_rl.model  # noqa: F401 (registers our own configuration class)
+    from thinking_rl.model.processing import register_processing
+
+    register_processing(KimiVLConfig)

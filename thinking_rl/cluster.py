@@ -1,0 +1,109 @@
+"""Ray and the devices: which actor runs where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from thinking_rl.recipe import Recipe
+
+PLACEMENT_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Ray options of every actor of a run."""
+
+    engines: list[dict[str, Any]]
+    learners: list[dict[str, Any]]
+    on_cpu: bool
+    threads: int
+    """CPU threads of each engine, and of each learner worker that is not told otherwise"""
+
+
+@contextmanager
+def cluster(recipe: Recipe) -> Iterator[Cluster]:
+    """Start Ray (or join the recipe's cluster), reserve devices, and end it all afterwards.
+
+    With GPUs, `shared` puts engine i and learner i on the same GPU, each with half of it in Ray's
+    books; `separate` gives each its own. Without GPUs all share the cores.
+
+    Raises:
+        ValueError: the cluster has not enough GPUs for the recipe.
+    """
+    # Ray's processes would print every line of every actor.
+    ray.init(
+        address=recipe.ray_address,
+        include_dashboard=False if recipe.ray_address is None else None,
+        log_to_driver=False,
+        logging_level="ERROR",
+        namespace="thinking_rl",
+    )
+    group = None
+    try:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if gpus == 0:
+            yield _on_cpu(recipe)
+            return
+        bundles = _bundles(recipe)
+        needed = sum(int(bundle["GPU"]) for bundle in bundles)
+        if needed > gpus:
+            raise ValueError(
+                f"the recipe needs {needed} GPUs ({recipe.rollout.engines} engines, "
+                f"{recipe.learner.workers} learner workers, placement "
+                f"{recipe.rollout.placement}), the cluster has {gpus}"
+            )
+        group = placement_group(bundles, strategy="PACK")
+        ray.get(group.ready(), timeout=PLACEMENT_TIMEOUT_S)
+        yield _on_gpus(recipe, group)
+    finally:
+        if group is not None:
+            remove_placement_group(group)
+        ray.shutdown()
+
+
+def _bundles(recipe: Recipe) -> list[dict[str, float]]:
+    if recipe.rollout.placement == "shared":
+        return [{"GPU": 1, "CPU": 2}] * recipe.learner.workers
+    engine = {"GPU": recipe.rollout.tensor_parallel, "CPU": 1}
+    return [engine] * recipe.rollout.engines + [{"GPU": 1, "CPU": 1}] * recipe.learner.workers
+
+
+def _on_gpus(recipe: Recipe, group: Any) -> Cluster:
+    def options(bundle: int, share: float) -> dict[str, Any]:
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+        return {"num_gpus": share, "num_cpus": 1, "scheduling_strategy": strategy}
+
+    shared = recipe.rollout.placement == "shared"
+    first = 0 if shared else recipe.rollout.engines
+    engine_share = 0.5 if shared else recipe.rollout.tensor_parallel
+    return Cluster(
+        engines=[options(i, engine_share) for i in range(recipe.rollout.engines)],
+        learners=[options(first + i, 0.5 if shared else 1) for i in range(recipe.learner.workers)],
+        on_cpu=False,
+        threads=max(1, (os.cpu_count() or 1) // (2 * recipe.learner.workers)),
+    )
+
+
+def _on_cpu(recipe: Recipe) -> Cluster:
+    cores = len(os.sched_getaffinity(0))
+
+    def options(count: int) -> list[dict[str, Any]]:
+        threads = str(max(1, cores // count))
+        # Threads of a waiting process must not spin on cores that another one needs.
+        environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+        return [{"num_cpus": 0, "runtime_env": {"env_vars": environment}}] * count
+
+    return Cluster(
+        engines=options(recipe.rollout.engines),
+        learners=options(recipe.learner.workers),
+        on_cpu=True,
+        threads=max(1, cores // max(recipe.rollout.engines, recipe.learner.workers)),
+    )

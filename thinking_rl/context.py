@@ -1,0 +1,177 @@
+"""What every stage of a run shares: engines, graders, held-out problems, the reporter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from rewards.pool import GradingPool, check_failure_share
+from rollouts.collect import Prompt, Sampling, collect, render_prompt
+from rollouts.engine import EngineSettings
+from rollouts.pool import RolloutPool, put_buckets
+from thinking_rl.cluster import Cluster
+from thinking_rl.data import fixed_problems
+from thinking_rl.learner.learner import LearnerSettings
+from thinking_rl.model.processing import load_processor
+from thinking_rl.model.weights import CheckpointReader
+from thinking_rl.recipe import Optimizer, Recipe
+from thinking_rl.report.progress import Reporter
+from thinking_rl.types import Group, Outcome, Problem
+
+BUCKET_BYTES = 2**30
+
+
+class RunContext:
+    """Opened once a run; everything it started ends with it."""
+
+    def __init__(self, recipe: Recipe, reporter: Reporter, devices: Cluster, checkpoint: str):
+        """checkpoint: folder the engines start from."""
+        self.recipe = recipe
+        self.reporter = reporter
+        self.devices = devices
+        self.processor = load_processor(checkpoint, recipe.model.image_token_limit)
+        self.sampling = Sampling(
+            samples=recipe.rl.samples_per_problem if recipe.rl else 1,
+            max_tokens=recipe.rollout.max_response_tokens,
+            temperature=recipe.rollout.temperature,
+            top_p=recipe.rollout.top_p,
+        )
+        self._resources = ExitStack()
+        try:
+            self.held_out = [
+                self.render(problem)
+                for problem in fixed_problems(
+                    recipe.data.eval, recipe.data.eval_problems, recipe.seed
+                )
+            ]
+            reporter.log(f"starting {recipe.rollout.engines} rollout worker(s)")
+            self.pool = RolloutPool(
+                engine_settings(recipe, devices, checkpoint, self.processor),
+                devices.engines,
+                start_timeout_s=recipe.rollout.start_timeout_s,
+                timeout_s=recipe.rollout.timeout_s,
+            )
+            self._resources.callback(self.pool.close)
+            rewards = recipe.rewards
+            self.grader = self._resources.enter_context(
+                GradingPool(
+                    [(part.grader, part.weight) for part in rewards.parts],
+                    timeout_s=rewards.timeout_s,
+                    memory_gib=rewards.memory_gib,
+                    workers=rewards.workers,
+                )
+            )
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def __enter__(self) -> RunContext:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    def folder(self, *names: str) -> str:
+        """A path in the run's folder."""
+        return str(Path(self.recipe.run_dir).resolve().joinpath(*names))
+
+    def render(self, problem: Problem) -> Prompt:
+        """A problem's prompt; one that leaves no room for a response is a ValueError."""
+        prompt = render_prompt(self.processor, problem, self.recipe.data.instruction)
+        limit = self.recipe.rollout.max_model_tokens
+        if len(prompt.token_ids) >= limit:
+            raise ValueError(
+                f"problem {problem.id}: the prompt has {len(prompt.token_ids)} tokens and "
+                f"rollout.max_model_tokens is {limit}; raise it, or lower "
+                "model.image_token_limit"
+            )
+        return prompt
+
+    def grade(self, groups: Sequence[Group]) -> list[Group]:
+        """Score every response.
+
+        Raises:
+            RuntimeError: too many could not be graded (`rewards.max_failure_share`).
+        """
+        items = [(group.problem, t.text) for group in groups for t in group.trajectories]
+        scores = self.grader.grade(items)
+        check_failure_share(scores, self.recipe.rewards.max_failure_share, self.grader)
+        remaining = iter(scores)
+        return [
+            replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
+            for group in groups
+        ]
+
+    def evaluate(self, name: str) -> None:
+        """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses."""
+        data = self.recipe.data
+        sampling = replace(
+            self.sampling, samples=data.eval_samples, temperature=data.eval_temperature
+        )
+        with self.reporter.timer("evaluate"):
+            groups = self.grade(collect(self.pool, self.processor, self.held_out, sampling))
+        scores = [score for group in groups for score in group.scores]
+        graded = [score for score in scores if score.outcome is not Outcome.NOT_GRADED]
+        lengths = [t.length for group in groups for t in group.trajectories]
+        self.reporter.evaluation(
+            name,
+            sum(score.correct is True for score in graded),
+            len(graded),
+            {"not_graded": len(scores) - len(graded), "length": sum(lengths) / len(lengths)},
+        )
+
+    def publish_checkpoint(self, folder: str) -> None:
+        """Give the engines the weights of a checkpoint folder."""
+        reader = CheckpointReader(folder)
+        tensors = ((name, reader.read(name)) for name in sorted(reader.names()))
+        self.pool.publish(put_buckets(tensors, BUCKET_BYTES), self.pool.version + 1)
+
+    def learner_settings(self, checkpoint: str, optimizer: Optimizer, tau: float) -> LearnerSettings:
+        """What a learner rank, in SFT or RL, has to know."""
+        recipe = self.recipe
+        return LearnerSettings(
+            checkpoint=checkpoint,
+            learning_rate=optimizer.learning_rate,
+            tau=tau,
+            dtype=recipe.model.dtype,
+            betas=optimizer.betas,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            reset_optimizer=recipe.rl.reset_optimizer if recipe.rl else True,
+            freeze=tuple(recipe.model.freeze),
+            activation_checkpointing=recipe.learner.activation_checkpointing,
+            threads=recipe.learner.threads or self.devices.threads,
+            timeout_s=recipe.learner.timeout_s,
+            seed=recipe.seed,
+        )
+
+
+def engine_settings(recipe: Recipe, devices: Cluster, checkpoint: str, processor) -> EngineSettings:
+    """The recipe's rollout section as an engine takes it."""
+    ids = processor.tokenizer.special_token_ids
+    rollout = recipe.rollout
+    return EngineSettings(
+        checkpoint=checkpoint,
+        dtype=recipe.model.dtype,
+        max_model_tokens=rollout.max_model_tokens,
+        max_sequences=rollout.max_sequences,
+        max_images=rollout.max_images,
+        seed=recipe.seed,
+        media_token_id=processor.media_token_id,
+        stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
+        image_token_limit=recipe.model.image_token_limit,
+        tensor_parallel=rollout.tensor_parallel,
+        gpu_memory_share=rollout.gpu_memory_share,
+        kv_cache_gib=rollout.kv_cache_gib,
+        threads=devices.threads,
+        on_cpu=devices.on_cpu,
+        sleeps=not devices.on_cpu and rollout.placement == "shared",
+    )

@@ -1,0 +1,454 @@
+"""The recipe: every setting of a run, typed. Unknown keys are errors.
+
+Nothing here imports torch, ray or vllm, so that checking a recipe takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista", "plain")
+FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
+DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
+
+
+class Section(BaseModel):
+    """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+class Model(Section):
+    """The checkpoint a run starts from."""
+
+    path: str
+    """A checkpoint folder, a hub id, or `tiny`: a small random model made for the run."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the forward pass and of the engine. Master weights and optimizer are float32."""
+    freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = []
+    image_token_limit: int | None = Field(default=None, ge=4)
+    """Most patches an image may have (the processor's in_token_limit); None: the checkpoint's."""
+
+
+class Source(Section):
+    """Where problems come from. Several sources are mixed in proportion to their weights."""
+
+    format: Literal[FORMATS]  # pyright: ignore[reportInvalidTypeForm]
+    path: str | None = None
+    """A jsonl or parquet file, a folder of them, or a hub id; not used by `procedural`."""
+    subset: str | None = None
+    """Configuration name of a hub data set."""
+    split: str = "train"
+    image_root: str | None = None
+    """Folder that image paths are relative to and must stay under; by default the file's."""
+    columns: dict[str, str] = {}
+    """Problem field -> column (question, answer, images, choices, id, subject, level,
+    response); overrides the format's."""
+    weight: float = Field(default=1.0, gt=0)
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first rows."""
+    families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
+    """Procedural families, drawn evenly; empty: all."""
+    levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
+    """Procedural difficulty levels, drawn evenly."""
+
+    @model_validator(mode="after")
+    def _has_a_path(self) -> Source:
+        if self.format != "procedural" and not self.path:
+            raise ValueError(f"format {self.format} needs a `path`")
+        return self
+
+
+class Data(Section):
+    """Problems for RL and for the evaluation along the way."""
+
+    train: list[Source] = Field(min_length=1)
+    eval: list[Source] = Field(min_length=1)
+    eval_problems: int = Field(default=200, ge=1)
+    eval_samples: int = Field(default=1, ge=1)
+    """Responses per held-out problem; pass@1 is their mean."""
+    eval_temperature: float = Field(default=0.0, ge=0)
+    instruction: str = ""
+    """Appended to every question, on a line of its own."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # YAML has lists only
+
+
+class Optimizer(Section):
+    """AdamW."""
+
+    learning_rate: float = Field(gt=0)
+    betas: Annotated[tuple[float, float], BeforeValidator(_as_tuple)] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+
+
+class SFT(Section):
+    """The long-CoT warm-up."""
+
+    data: list[Source] = Field(min_length=1)
+    """Each problem needs a response: a `response` column, or a procedural family's own."""
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    """Conversations per optimizer step, over all workers."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Conversations packed into one forward pass of a worker; None: all of the worker's."""
+    max_tokens: int = Field(default=32768, ge=64)
+    """Longest conversation, in tokens; longer ones are dropped and counted."""
+    optimizer: Optimizer
+
+    def conversations_per_pass(self, workers: int) -> int:
+        """Conversations in one forward pass of one worker."""
+        return self.micro_batch_size or max(1, self.batch_size // workers)
+
+
+class LengthReward(Section):
+    """Kimi k1.5's length reward: off for a first phase, then constant."""
+
+    weight: float = Field(default=0.0, ge=0)
+    start_iteration: int = Field(default=0, ge=0)
+
+
+class RL(Section):
+    """Online policy mirror descent."""
+
+    iterations: int = Field(ge=1)
+    problems_per_iteration: int = Field(ge=1)
+    samples_per_problem: int = Field(default=8, ge=2)
+    steps_per_iteration: int = Field(default=4, ge=1)
+    """Optimizer steps on the samples of one iteration (minibatches)."""
+    tau: float = Field(gt=0)
+    """Strength of the pull towards the iteration's starting policy."""
+    length_reward: LengthReward = LengthReward()
+    optimizer: Optimizer
+    reset_optimizer: bool = True
+    """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Iterations between evaluations; 0: only at the end."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Iterations between checkpoints; 0: only at the end."""
+    agreement_responses: int = Field(default=8, ge=1)
+    agreement_tolerance: float = Field(5e-4, gt=0)
+    """Largest mean absolute difference of log-probs, engine against learner, at any check.
+    float32: largest single difference."""
+
+    @model_validator(mode="after")
+    def _every_step_has_responses(self) -> RL:
+        responses = self.problems_per_iteration * self.samples_per_problem
+        if responses < self.steps_per_iteration:
+            raise ValueError(
+                f"steps_per_iteration is {self.steps_per_iteration}, but an iteration has only "
+                f"{responses} responses"
+            )
+        return self
+
+
+class Rollout(Section):
+    """vLLM workers."""
+
+    engines: int = Field(default=1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
+    placement: Literal["shared", "separate"] = "shared"
+    """shared: engines sleep while the learner steps; separate: they have devices of their own."""
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_response_tokens: int = Field(ge=1)
+    max_model_tokens: int = Field(ge=64)
+    """Prompt and response together."""
+    max_sequences: int = Field(default=64, ge=1)
+    """Sequences an engine decodes at once."""
+    max_images: int = Field(default=8, ge=1)
+    """Most images in one prompt."""
+    gpu_memory_share: float = Field(default=0.85, gt=0, lt=1)
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """Key-value cache of an engine on a machine without a GPU."""
+    start_timeout_s: float = Field(default=600, gt=0)
+    timeout_s: float = Field(default=3600, gt=0)
+    """Longest wait for one iteration's responses."""
+
+    @model_validator(mode="after")
+    def _a_prompt_fits(self) -> Rollout:
+        if self.max_response_tokens >= self.max_model_tokens:
+            raise ValueError(
+                f"max_response_tokens is {self.max_response_tokens}: it must be below "
+                f"max_model_tokens ({self.max_model_tokens}), which counts the prompt too"
+            )
+        return self
+
+
+class Learner(Section):
+    """FSDP2 training processes."""
+
+    workers: int = Field(default=1, ge=1)
+    tokens_per_microbatch: int = Field(ge=64)
+    """Packed tokens of one forward and backward, per worker."""
+    activation_checkpointing: bool = False
+    threads: int | None = None
+    """CPU threads per worker; None: the cores divided by the workers."""
+    timeout_s: float = Field(default=3600, gt=0)
+
+
+class RewardPart(Section):
+    """One named part of the reward."""
+
+    grader: str
+    """Registry key, `package.module:function` or `path/to/file.py:function`."""
+    weight: float = 1.0
+
+
+class Rewards(Section):
+    """How a response is scored: the weighted sum of its parts."""
+
+    parts: list[RewardPart] = Field(default=[RewardPart(grader="math_answer")], min_length=1)
+    timeout_s: float = Field(default=5.0, gt=0)
+    """Wall-clock limit for grading one response."""
+    memory_gib: float = Field(default=2.0, gt=0)
+    workers: int = Field(default=2, ge=1)
+    max_failure_share: float = Field(default=0.2, ge=0, le=1)
+    """A run stops when more than this share of an iteration's responses could not be graded."""
+
+
+class Recipe(Section):
+    """One run, from checkpoint to thinking checkpoint."""
+
+    seed: int = Field(default=0, ge=0)
+    run_dir: str = ""
+    """Where everything is written; by default `runs/<recipe name>`."""
+    overwrite: bool = False
+    """Start afresh in a run_dir that already holds a finished run."""
+    data_dir: str = ""
+    """Folder that the sources' relative paths are under; empty: the current folder."""
+    stages: list[Literal["sft", "rl"]] = ["sft", "rl"]
+    ray_address: str | None = None
+    """Address of a running Ray cluster; None: Ray is started for the run."""
+    model: Model
+    data: Data
+    sft: SFT | None = None
+    rl: RL | None = None
+    rollout: Rollout
+    learner: Learner
+    rewards: Rewards = Rewards()
+
+    @model_validator(mode="after")
+    def _batches_divide_evenly(self) -> Recipe:
+        if self.sft and "sft" in self.stages:
+            at_once = self.sft.conversations_per_pass(self.learner.workers) * self.learner.workers
+            if self.sft.batch_size % at_once:
+                raise ValueError(
+                    f"sft.batch_size is {self.sft.batch_size}; it must be a multiple of {at_once} "
+                    "(learner.workers times sft.micro_batch_size)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_described(self) -> Recipe:
+        for stage in self.stages:
+            if getattr(self, stage) is None:
+                raise ValueError(f"stages lists {stage!r}: the recipe needs a section `{stage}:`")
+        return self
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used: the message names the file, the key and what was expected."""
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and checks a recipe file.
+
+    `overrides` are `dotted.key=value`, values read as YAML: `rl.iterations=3`,
+    `data.train.0.path=/data/train.jsonl`. In the result `run_dir` is set, and the sources' file
+    paths are absolute: the relative ones are under `data_dir`, or else the current folder.
+
+    Raises RecipeError for anything wrong with the file or the overrides.
+    """
+    document = _read(Path(path))
+    overridden = [_override(document, text) for text in overrides]
+    try:
+        recipe = Recipe.model_validate(document, strict=True)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explain(error, overridden)}") from None
+    try:
+        recipe = _with_paths(recipe)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+    return recipe.model_copy(update={"run_dir": recipe.run_dir or f"runs/{Path(path).stem}"})
+
+
+def save_resolved(recipe: Recipe, path: str | Path) -> None:
+    """Writes the recipe with every default filled in; `load_recipe` reads it back unchanged."""
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-4 as the number it looks like."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in first_line:
+                problem = f"key {name!r} is given twice, first in line {first_line[name]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            first_line[name] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe file")
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: {_yaml_problem(error)}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: expected a mapping of keys to values, such as `seed: 0`")
+    return document
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return f"not readable as YAML: {error}"
+
+
+def _override(document: dict[str, Any], text: str) -> str:
+    """Sets one `dotted.key=value` in the document; returns the key."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"{text!r}: an override looks like key=value, such as rl.iterations=3")
+    try:
+        parsed = yaml.load(value, _Loader) if value else ""
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {text!r}: {_yaml_problem(error)}") from None
+    *parents, last = key.split(".")
+    place: Any = document
+    for parent in parents:
+        if isinstance(place, dict) and place.get(parent) is None:
+            place[parent] = {}
+        place = place[_slot(place, parent, key)]
+    place[_slot(place, last, key)] = parsed
+    return key
+
+
+def _slot(place: Any, name: str, key: str) -> str | int:
+    """The key or the index that `name` means in this mapping or list."""
+    if isinstance(place, dict):
+        return name
+    if not isinstance(place, list):
+        raise RecipeError(f"override {key}: there is no {name!r} in the value {place!r}")
+    if not name.isdecimal() or int(name) >= len(place):
+        raise RecipeError(
+            f"override {key}: expected the number of an entry, 0 to {len(place) - 1}, not {name!r}"
+        )
+    return int(name)
+
+
+def _explain(error: ValidationError, overridden: Sequence[str]) -> str:
+    """One line that names each wrong key and what was expected there."""
+    problems = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            message = "required, but missing"
+        elif item["type"] == "extra_forbidden":
+            message = f"unknown key; {_suggestion(item['loc'])}"
+        elif message.startswith("Input should be "):
+            expected = message.removeprefix("Input should be ")
+            if item["type"] == "model_type":
+                expected = "a section of `key: value` lines"
+            message = f"expected {expected}, not {item['input']!r:.80}"
+        if any(f"{key}.".startswith(f"{given}.") for given in overridden):
+            message += " (given on the command line)"
+        problems.append(f"{key}: {message}" if key else message)
+    return "; ".join(problems)
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    """The valid key nearest to the unknown one: of its section, else of the whole recipe."""
+    *parents, name = location
+    section: type[Section] = Recipe
+    for part in parents:
+        if isinstance(part, str):
+            section = _section_in(section.model_fields[part].annotation) or section
+    near = difflib.get_close_matches(str(name), section.model_fields, n=1)
+    if near:
+        return f"the nearest valid one is {near[0]!r}"
+    elsewhere = [key for key in _all_keys(Recipe) if key.split(".")[-1] == name]
+    if elsewhere:
+        return f"the nearest valid one is {elsewhere[0]!r}"
+    return f"valid here: {', '.join(section.model_fields)}"
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section class in an annotation such as `SFT | None` or `list[Source]`, if any."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _section_in(a))), None)
+
+
+def _all_keys(section: type[Section], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if inner := _section_in(field.annotation):
+            keys += _all_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def _with_paths(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths to its sources' files."""
+    document = recipe.model_dump()
+    if recipe.data_dir:
+        folder = Path(recipe.data_dir).expanduser().absolute()
+        if not folder.is_dir():
+            raise RecipeError(f"data_dir: no such folder: {folder}")
+        document["data_dir"] = str(folder)
+    lists = {"data.train": document["data"]["train"], "data.eval": document["data"]["eval"]}
+    if recipe.sft:
+        lists["sft.data"] = document["sft"]["data"]
+    for key, sources in lists.items():
+        for index, source in enumerate(sources):
+            for name in ("path", "image_root"):
+                if source[name]:
+                    where = f"{key}.{index}.{name}"
+                    source[name] = _located(source[name], document["data_dir"], where)
+    return Recipe.model_validate(document)
+
+
+def _located(path: str, data_dir: str, key: str) -> str:
+    """`path` made absolute; a hub id (neither there nor named like a data file) stays as it is."""
+    file = Path(data_dir).absolute() / Path(path).expanduser()
+    if file.exists():
+        return str(file)
+    if file.suffix not in DATA_SUFFIXES and not key.endswith("image_root"):
+        return path
+    remedy = "" if data_dir else "; give data_dir=FOLDER, the folder that relative paths are under"
+    raise RecipeError(f"{key}: no such file: {file}{remedy}")

@@ -1,0 +1,87 @@
+"""The model card that goes beside an exported checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thinking_rl.recipe import Recipe
+from thinking_rl.report.summary import MILESTONES
+
+HEADINGS = {"start": "At the start", "after_sft": "After SFT", "after_rl": "After RL"}
+
+
+def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
+    """A `README.md` for the hub: front matter, scores with intervals, how it was made, the recipe.
+
+    `summary` is what `write_summary` returned.
+    """
+    name = recipe.run_dir.rstrip("/").split("/")[-1] or "thinking model"
+    front = yaml.safe_dump(_front_matter(recipe), sort_keys=False)
+    sections = [
+        f"---\n{front}---",
+        f"# {name}",
+        f"Trained by thinking_rl from `{recipe.model.path}`, in stages: "
+        f"{', then '.join(recipe.stages)}. It thinks between `◁think▷` and `◁/think▷` before it "
+        "answers.",
+        "## Scores",
+        _scores(summary["evaluations"]),
+        f"Share of right answers on {_names(recipe.data.eval)}; the interval is the 95% Wilson "
+        "interval of sampling responses, not of repeating the training.",
+        "## How it was made",
+        _facts(summary),
+        "## Recipe",
+        f"```yaml\n{yaml.safe_dump(summary['recipe'], sort_keys=False, allow_unicode=True)}```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(recipe: Recipe) -> dict[str, Any]:
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
+    if _is_hub_id(recipe.model.path):
+        front["base_model"] = recipe.model.path
+    sources = [*recipe.data.train, *(recipe.sft.data if recipe.sft else [])]
+    datasets = sorted({s.path for s in sources if s.path and _is_hub_id(s.path)})
+    if datasets:
+        front["datasets"] = datasets
+    return {**front, "tags": ["kimi-vl", "reasoning", "reinforcement-learning", "thinking_rl"]}
+
+
+def _is_hub_id(path: str) -> bool:
+    """`owner/name`, as against a folder."""
+    return path.count("/") == 1 and path[0] not in "./~" and not Path(path).exists()
+
+
+def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| | right | of | share | 95% interval |", "| --- | --- | --- | --- | --- |"]
+    for name in MILESTONES:
+        if name in evaluations and evaluations[name]["total"]:
+            item = evaluations[name]
+            low, high = item["interval_95"]
+            lines.append(
+                f"| {HEADINGS[name]} | {item['correct']} | {item['total']} "
+                f"| {item['accuracy']:.1%} | {low:.1%} to {high:.1%} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else "Not evaluated."
+
+
+def _facts(summary: Mapping[str, Any]) -> str:
+    seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in summary["seconds"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    facts = {
+        "Wall time": seconds or "not measured",
+        "Seed": summary["seed"],
+        "Commit": summary["git_commit"] or "not a checkout",
+        "Versions": versions,
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _names(sources: list[Any]) -> str:
+    return ", ".join(
+        f"{source.format}" + (f" (levels {source.levels})" if source.format == "procedural" else "")
+        for source in sources
+    )

@@ -1,0 +1,60 @@
+"""What a run measured, row by row: `metrics.jsonl` and the same numbers for tensorboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MetricsWriter:
+    """Appends rows to `run_dir/metrics.jsonl` and scalars to `run_dir/tensorboard`.
+
+    A row holds `stage`, `iteration` or `step`, `time` (seconds since 1970) and the values given.
+    A value that is NaN or infinite is written as null and named in the row's `not_finite`. Each
+    row is flushed, so that a run that dies leaves all it measured.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        from tensorboard.summary import Writer  # half a second that a dry run need not wait
+
+        folder = Path(run_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = Writer(str(folder / "tensorboard"))
+
+    def write(self, stage: str, position: Mapping[str, int], values: Mapping[str, Any]) -> None:
+        """Writes one row. `position` is `{"iteration": 3}` or `{"step": 120}`."""
+        plain = {name: _plain(value) for name, value in values.items()}
+        odd = [n for n, v in plain.items() if isinstance(v, float) and not math.isfinite(v)]
+        row = {"stage": stage, **position, "time": round(time.time(), 3), **plain}
+        row |= dict.fromkeys(odd)
+        if odd:
+            row["not_finite"] = odd
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        for name, value in plain.items():
+            if isinstance(value, int | float) and name not in odd:
+                step = next(iter(position.values()), 0)
+                self._board.add_scalar(f"{stage}/{name}", float(value), step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Closes both files; a second time does nothing."""
+        if not self._file.closed:
+            self._file.close()
+            self._board.close()
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The rows of `run_dir/metrics.jsonl`; a last row cut short by a crash is left out."""
+    text = (Path(run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's own; anything else as it is."""
+    return value.item() if hasattr(value, "item") else value

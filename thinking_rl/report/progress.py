@@ -1,0 +1,222 @@
+"""What a person sees of a run while it goes, and the one object the stages report to."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from thinking_rl.recipe import Recipe
+from thinking_rl.report.metrics import MetricsWriter
+from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
+
+HEADLINE = ("loss", "reward", "accuracy", "length", "tokens_per_s")
+"""Metrics shown while a run goes, where a step has them; metrics.jsonl holds them all."""
+LINE_INTERVAL_S = 1.0
+"""Least time between two lines of one stage, where the output is no terminal."""
+
+
+class Reporter:
+    """Takes what the stages report: writes it down, and shows how far the run is.
+
+        with reporter.stage("rl", recipe.rl.iterations):
+            for iteration in range(recipe.rl.iterations):
+                with reporter.timer("rollout"):
+                    ...
+                reporter.step(iteration, {"reward": 0.4, "length": 51.0, "tokens": 9000})
+
+    On a terminal there is one live line; elsewhere one plain line a step. Trouble with the display
+    turns the display off and never reaches the run; trouble writing files does (OSError).
+    """
+
+    def __init__(self, run_dir: str | Path, recipe: Recipe, console: Console | None = None) -> None:
+        self.run_dir = Path(run_dir)
+        self.evaluations: dict[str, Evaluation] = {}
+        self._recipe = recipe
+        self._metrics = MetricsWriter(run_dir)
+        self._display = Display(console or Console())
+        self._stage = ""
+        self._stage_seconds: dict[str, float] = defaultdict(float)
+        self._phase_seconds: dict[str, float] = defaultdict(float)
+        self._last_step = time.monotonic()
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[None]:
+        """The time in which stage `name` makes its `total` steps; also adds to its seconds."""
+        started = self._last_step = time.monotonic()
+        self._stage = name
+        self._display.start(name, total)
+        try:
+            yield
+        finally:
+            self._display.stop()
+            self._stage_seconds[name] += time.monotonic() - started
+            self._stage = ""
+
+    @contextmanager
+    def timer(self, phase: str) -> Iterator[None]:
+        """Adds the time inside to `seconds/<phase>` of the next step's row."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._phase_seconds[phase] += time.monotonic() - started
+
+    def step(self, iteration: int, metrics: Mapping[str, Any]) -> None:
+        """One step of the stage is done. `iteration` counts from 0: an optimizer step in SFT, an
+        iteration in RL. `seconds` is added to the metrics, and `tokens_per_s` where they have
+        `tokens` (all tokens of the step)."""
+        now = time.monotonic()
+        seconds = now - self._last_step
+        self._last_step = now
+        row = {**metrics, "seconds": seconds}
+        if "tokens" in row and seconds > 0:
+            row.setdefault("tokens_per_s", row["tokens"] / seconds)
+        row |= {f"seconds/{phase}": value for phase, value in self._phase_seconds.items()}
+        self._phase_seconds.clear()
+        self._metrics.write(
+            self._stage, {"step" if self._stage == "sft" else "iteration": iteration}, row
+        )
+        self._display.advance(iteration + 1, row)
+
+    def evaluation(
+        self, name: str, correct: int, total: int, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """The result of evaluating at `start`, `after_sft`, `after_rl` or `iteration_<N>`."""
+        result = Evaluation(correct, total, dict(extra or {}))
+        self.evaluations[name] = result
+        self._metrics.write(
+            "evaluation",
+            {"iteration": self._iterations_at(name)},
+            {"name": name, **result.as_dict()},
+        )
+        self.log(f"evaluation {name}: {_describe(result)}")
+
+    def _iterations_at(self, name: str) -> int:
+        """How many RL iterations lie before the evaluation of this name."""
+        if name == "after_rl" and self._recipe.rl:
+            return self._recipe.rl.iterations
+        number = name.removeprefix("iteration_")
+        return int(number) if number.isdecimal() else 0
+
+    def log(self, text: str) -> None:
+        """Shows one message; square brackets in it are text."""
+        self._display.log(text)
+
+    def finish(self) -> dict[str, Any]:
+        """Writes `summary.json`, shows the scores, closes the files; returns the summary."""
+        summary = write_summary(self.run_dir, self._recipe, self.evaluations, self._stage_seconds)
+        scores = [
+            f"  {name:<10}{_describe(self.evaluations[name])}"
+            for name in MILESTONES
+            if name in self.evaluations
+        ]
+        self.log("\n".join([f"finished: {self.run_dir}", *scores]))
+        self.close()
+        return summary
+
+    def close(self) -> None:
+        """Stops the display and closes the files; for a run that ends early."""
+        self._display.stop()
+        self._metrics.close()
+
+
+class Display:
+    """A live progress line on a terminal, plain lines elsewhere. Never raises."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._broken = False
+        self._live: Progress | None = None
+        self._name, self._total, self._steps = "", 0, 0
+        self._started = self._last_line = 0.0
+
+    def start(self, name: str, total: int) -> None:
+        """A stage of `total` steps begins."""
+        self._name, self._total, self._steps = name, total, 0
+        self._started, self._last_line = time.monotonic(), float("-inf")
+        if self._console.is_terminal:
+            self._guarded(self._start_live)
+
+    def advance(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """`done` of the stage's steps are made; the newest measured `metrics`."""
+        self._guarded(lambda: self._advance(done, metrics))
+
+    def _advance(self, done: int, metrics: Mapping[str, Any]) -> None:
+        self._steps += 1
+        now = time.monotonic()
+        left_s = (now - self._started) / self._steps * max(0, self._total - done)
+        parts = [
+            f"{name} {_short(metrics[name])}" for name in HEADLINE if metrics.get(name) is not None
+        ]
+        text = "  ".join([*parts, f"left {_clock(left_s)}"])
+        if self._live:
+            self._live.update(self._live.task_ids[0], completed=done, metrics=text)
+        elif now - self._last_line >= LINE_INTERVAL_S or done == self._total:
+            self._last_line = now
+            self.log(f"{self._name} {done}/{self._total}  {text}")
+
+    def log(self, text: str) -> None:
+        """Shows a message above the live line."""
+        self._guarded(
+            lambda: self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        )
+
+    def stop(self) -> None:
+        """The stage is over, whether it succeeded or not."""
+        if self._live:
+            self._broken = False  # stopping ends a thread: worth a try even now
+            self._guarded(self._live.stop)
+            self._live = None
+
+    def _start_live(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}", markup=False),
+        )
+        live = Progress(*columns, console=self._console)
+        live.add_task(self._name, total=self._total, metrics="")
+        live.start()
+        self._live = live
+
+    def _guarded(self, show: Callable[[], object]) -> None:
+        """A closed pipe or an odd terminal must not end a run of hours."""
+        if self._broken:
+            return
+        try:
+            show()
+        except Exception:
+            self._broken = True
+        except SystemExit as stop:
+            if stop.code != 1:
+                raise
+            self._broken = True  # rich's answer to a closed pipe
+
+
+def _describe(result: Evaluation) -> str:
+    if not result.total:
+        return "nothing to evaluate"
+    low, high = result.as_dict()["interval_95"]
+    return (
+        f"{result.accuracy:.1%} right ({result.correct} of {result.total}, "
+        f"95% interval {low:.1%} to {high:.1%})"
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
+
+
+def _clock(seconds: float) -> str:
+    """7384 -> 2:03:04; under an hour, 3:04."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

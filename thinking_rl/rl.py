@@ -1,0 +1,162 @@
+"""Online policy mirror descent (Kimi k1.5, section 2.3): sample, grade, step, publish, prove."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rollouts.collect import Prompt, collect
+from thinking_rl.advantage import count_groups, set_advantages, trainable
+from thinking_rl.agreement import Agreement, conversation_of, measure, require
+from thinking_rl.context import BUCKET_BYTES, RunContext
+from thinking_rl.data import problem_stream
+from thinking_rl.learner.actors import LearnerGroup
+from thinking_rl.learner.packing import Conversation
+from thinking_rl.recipe import RL
+from thinking_rl.sampler import UniformSampler
+from thinking_rl.types import Group, Outcome
+
+CHECKPOINTS_KEPT = 2
+
+
+def run_rl(run: RunContext, checkpoint: str) -> str:
+    """Train from a checkpoint folder for the recipe's iterations; returns the folder of the
+    final weights. The engines hold `checkpoint`'s weights at the start and the final ones at
+    the end.
+
+    Raises:
+        AgreementError: engine and learner differ, before the first iteration or after any
+            publication.
+    """
+    rl = run.recipe.rl
+    assert rl is not None
+    learner = LearnerGroup(
+        run.learner_settings(checkpoint, rl.optimizer, rl.tau),
+        run.devices.learners,
+        tokens_per_microbatch=run.recipe.learner.tokens_per_microbatch,
+        media_token_id=run.processor.media_token_id,
+    )
+    try:
+        prove(run, learner, "before the first iteration")
+        sampler = UniformSampler(problem_stream(run.recipe.data.train, run.recipe.seed))
+        for iteration in range(rl.iterations):
+            with run.reporter.timer("rollout"):
+                problems = sampler.draw(rl.problems_per_iteration)
+                prompts = [run.render(problem) for problem in problems]
+                groups = collect(run.pool, run.processor, prompts, run.sampling)
+            with run.reporter.timer("grade"):
+                groups = run.grade(groups)
+                sampler.record(groups)
+            groups = set_advantages(groups, length_weight(rl, iteration))
+            batch = minibatches(prompts, groups, rl.steps_per_iteration)
+            metrics = rollout_metrics(groups)
+            if batch:
+                with run.reporter.timer("learn"):
+                    run.pool.sleep()
+                    steps = learner.train(batch)
+                    run.pool.wake("weights")
+                agreement = publish(run, learner, iteration + 1)
+                metrics |= step_metrics(steps) | {"agreement": agreement.largest}
+            run.reporter.step(iteration, metrics)
+            done = iteration + 1
+            if rl.evaluate_every and done % rl.evaluate_every == 0 and done < rl.iterations:
+                run.evaluate(f"iteration_{done}")
+            if rl.checkpoint_every and done % rl.checkpoint_every == 0:
+                save_checkpoint(run, learner, done)
+        final = run.folder("checkpoints", "rl")
+        learner.export(final)
+        return final
+    finally:
+        learner.close()
+
+
+def length_weight(rl: RL, iteration: int) -> float:
+    """Weight of the length reward: off for a first phase, then constant (k1.5, 2.3.3)."""
+    return rl.length_reward.weight if iteration >= rl.length_reward.start_iteration else 0.0
+
+
+def minibatches(
+    prompts: Sequence[Prompt], groups: Sequence[Group], steps: int
+) -> list[list[Conversation]]:
+    """The responses that move the policy, in at most `steps` parts of whole groups. Groups whose
+    rewards are all equal, and responses that were not graded, are left out."""
+    useful = [
+        [
+            conversation_of(prompt, group.trajectories[i], group.advantages[i])
+            for i in trainable(group)
+        ]
+        for prompt, group in zip(prompts, groups, strict=True)
+        if group.has_signal
+    ]
+    parts = min(steps, len(useful))
+    shares = [useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)]
+    return [[one for group in share for one in group] for share in shares]
+
+
+def publish(run: RunContext, learner: LearnerGroup, version: int) -> Agreement:
+    """Give the engines the learner's weights, and prove that they have them."""
+    with run.reporter.timer("publish"):
+        run.pool.publish(learner.weight_buckets(BUCKET_BYTES), version)
+        run.pool.wake("kv_cache")
+    with run.reporter.timer("prove"):
+        return prove(run, learner, f"after publication {version}")
+
+
+def prove(run: RunContext, learner: LearnerGroup, when: str) -> Agreement:
+    """Sample a few responses to held-out problems and compare their log-probs with the
+    learner's.
+
+    Raises:
+        AgreementError: they differ by more than `rl.agreement_tolerance`.
+    """
+    rl = run.recipe.rl
+    assert rl is not None
+    count = min(rl.agreement_responses, len(run.held_out))
+    pictured = sorted(run.held_out, key=lambda prompt: not prompt.images)[:count]
+    sampling = replace(run.sampling, samples=1, max_tokens=min(64, run.sampling.max_tokens))
+    groups = collect(run.pool, run.processor, pictured, sampling)
+    agreement = measure(learner, pictured, groups)
+    require(agreement, run.recipe.model.dtype, rl.agreement_tolerance, when)
+    return agreement
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What an iteration's responses were like; means are over graded responses."""
+    scores = [score for group in groups for score in group.scores]
+    graded = [score for score in scores if score.outcome is not Outcome.NOT_GRADED]
+    lengths = [t.length for group in groups for t in group.trajectories]
+    stopped = [
+        t.finish_reason.value == "stop" for group in groups for t in group.trajectories
+    ]
+    counts = count_groups(groups)
+    return {
+        "reward": sum(score.value for score in graded) / max(len(graded), 1),
+        "accuracy": sum(score.correct is True for score in graded) / max(len(graded), 1),
+        "length": sum(lengths) / len(lengths),
+        "finished": sum(stopped) / len(stopped),
+        "tokens": sum(lengths),
+        "not_graded": len(scores) - len(graded),
+        "groups": counts.total,
+        "groups_with_signal": counts.with_signal,
+        "groups_all_right": counts.all_right,
+        "groups_all_wrong": counts.all_wrong,
+    }
+
+
+def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over an iteration's optimizer steps; kl is that of the last, the furthest from the
+    reference."""
+    means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
+    return means | {"kl": steps[-1]["kl"], "optimizer_steps": len(steps)}
+
+
+def save_checkpoint(run: RunContext, learner: LearnerGroup, done: int) -> None:
+    """Write a sharded checkpoint after `done` iterations and drop the oldest beyond the last
+    few."""
+    with run.reporter.timer("checkpoint"):
+        learner.save(run.folder("checkpoints", f"iteration_{done:05d}"))
+    saved = sorted(Path(run.folder("checkpoints")).glob("iteration_*"))
+    for old in saved[:-CHECKPOINTS_KEPT]:
+        shutil.rmtree(old)

@@ -1,0 +1,202 @@
+"""The warm-up: supervised fine-tuning on long chains of thought, with TRL's SFTTrainer.
+
+Text and pictures are packed by our own collator; the loss is on the assistant's tokens alone.
+The model is sharded by FSDP2 before the trainer sees it, with the learner's own plan.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from thinking_rl.data import Example
+from thinking_rl.learner.actors import free_address
+from thinking_rl.learner.learner import LearnerSettings, build_model, join
+from thinking_rl.learner.packing import Conversation, pack_row
+from thinking_rl.model.processing import KimiVLProcessor, load_processor, problem_messages
+from thinking_rl.model.weights import full_tensors, save_released
+from thinking_rl.recipe import SFT
+
+
+@dataclass(frozen=True)
+class SFTJob:
+    """What one rank needs to train."""
+
+    settings: LearnerSettings
+    sft: SFT
+    examples: Sequence[Example]
+    """the same on every rank, one for each place in each batch"""
+    instruction: str
+    image_token_limit: int | None
+    out: str
+    """folder for the trained weights"""
+
+
+def conversation(
+    processor: KimiVLProcessor, example: Example, instruction: str = ""
+) -> Conversation:
+    """An example as token ids, with the assistant's tokens in the loss."""
+    messages = problem_messages(example.problem, instruction)
+    messages.append({"role": "assistant", "content": example.response})
+    rendered = processor.render(messages, add_generation_prompt=False)
+    return Conversation(
+        tuple(rendered.token_ids),
+        tuple(bool(own) for own in rendered.assistant_mask),
+        tuple(rendered.images),
+    )
+
+
+class PackingCollator:
+    """Rows of example numbers to one packed row of tokens, as `forward` takes it."""
+
+    def __init__(self, processor: KimiVLProcessor, job: SFTJob):
+        self.processor = processor
+        self.job = job
+        self.dropped = 0
+        """conversations longer than `sft.max_tokens`, left out"""
+
+    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
+        conversations = []
+        for row in rows:
+            one = conversation(
+                self.processor, self.job.examples[row["example"]], self.job.instruction
+            )
+            if len(one.token_ids) <= self.job.sft.max_tokens:
+                conversations.append(one)
+            else:
+                self.dropped += 1
+        packed = pack_row(conversations, self.processor.media_token_id)
+        labels = torch.full_like(packed.input_ids, -100)
+        labels[packed.positions] = packed.input_ids[packed.positions]
+        return {
+            "input_ids": packed.input_ids[None],
+            "labels": labels[None],
+            "lengths": packed.lengths,
+            "pixel_values": packed.pixel_values,
+            "image_grid_hws": packed.grids,
+            "picture_order": packed.picture_order,
+        }
+
+
+class PackedSFTTrainer(SFTTrainer):
+    """SFTTrainer on packed rows: the model computes the loss without building the logits."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        # Gradients are averaged over ranks, the count is over all of them.
+        loss = outputs.loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+
+class _Progress(TrainerCallback):
+    """Rows of metrics, for whoever asks while training runs."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            kept = {k: float(logs[k]) for k in ("loss", "grad_norm", "learning_rate") if k in logs}
+            self.rows.append({"step": state.global_step - 1, **kept})
+
+
+class SFTActor:
+    """One rank of the warm-up, in a process of its own. `train` and `progress` run side by side."""
+
+    def __init__(self, rank: int, world_size: int):
+        self.rank, self.world_size = rank, world_size
+        self._callback = _Progress()
+
+    def address(self) -> str:
+        return free_address()
+
+    def progress(self) -> list[dict[str, float]]:
+        """All rows of metrics so far."""
+        return list(self._callback.rows)
+
+    def train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
+        """Train and write the weights to `job.out`; returns counts.
+
+        Raises:
+            ValueError: an example's picture cannot be used, or every conversation is too long.
+        """
+        os.environ.update(_launcher_environment(self.rank, self.world_size, rendezvous))
+        device = join(job.settings, self.rank, self.world_size, rendezvous)
+        processor = load_processor(job.settings.checkpoint, job.image_token_limit)
+        collator = PackingCollator(processor, job)
+        model = build_model(job.settings, self.world_size, device)
+        # Sharded already: the trainer is to use the model as it is.
+        model._is_accelerate_prepared = True  # pyright: ignore[reportArgumentType]
+        trainer = PackedSFTTrainer(
+            model=model,
+            args=self._arguments(job),
+            train_dataset=Dataset.from_dict({"example": list(range(len(job.examples)))}),
+            data_collator=collator,
+            processing_class=processor,
+            callbacks=[self._callback],
+        )
+        trainer.train()
+        if collator.dropped >= len(job.examples) // self.world_size:
+            raise ValueError(
+                f"all conversations are longer than sft.max_tokens ({job.sft.max_tokens}); raise it"
+            )
+        weights = full_tensors(model, getattr(torch, job.settings.dtype))
+        if self.rank == 0:
+            save_released(weights, job.out)
+        else:
+            for _ in weights:
+                pass
+        return {"examples": len(job.examples), "dropped": collator.dropped}
+
+    def _arguments(self, job: SFTJob) -> SFTConfig:
+        sft, optimizer = job.sft, job.sft.optimizer
+        at_once = sft.conversations_per_pass(self.world_size)
+        cuda = torch.cuda.is_available()
+        return SFTConfig(
+            output_dir=str(Path(job.out).parent / "trainer"),
+            max_steps=sft.steps,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=sft.batch_size // (at_once * self.world_size),
+            learning_rate=optimizer.learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=optimizer.warmup_steps,
+            adam_beta1=optimizer.betas[0],
+            adam_beta2=optimizer.betas[1],
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            seed=job.settings.seed,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=not cuda,
+            bf16=False,  # the sharding plan casts, and keeps the router and rotary in float32
+            gradient_checkpointing=job.settings.activation_checkpointing,
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,
+            dataloader_pin_memory=cuda,
+            disable_tqdm=True,
+        )
+
+
+def _launcher_environment(rank: int, world_size: int, rendezvous: str) -> dict[str, str]:
+    """What torchrun would set; accelerate reads it."""
+    if world_size == 1:
+        return {}
+    host, port = rendezvous.removeprefix("tcp://").rsplit(":", 1)
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": port,
+    }

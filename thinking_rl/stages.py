@@ -1,0 +1,138 @@
+"""A recipe's stages in order: checkpoint in, warm-up, RL, thinking checkpoint out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import ray
+
+from thinking_rl.cluster import cluster
+from thinking_rl.context import RunContext
+from thinking_rl.data import example_stream
+from thinking_rl.export import copy_checkpoint_files
+from thinking_rl.model.tiny import write_tiny
+from thinking_rl.recipe import Recipe
+from thinking_rl.report.card import model_card
+from thinking_rl.report.progress import Reporter
+from thinking_rl.rl import run_rl
+from thinking_rl.sft import SFTActor, SFTJob
+
+POLL_S = 0.5
+
+
+def run(recipe: Recipe, reporter: Reporter) -> None:
+    """Run a recipe to its end. Everything is written under `recipe.run_dir`."""
+    start = starting_checkpoint(recipe)
+    with cluster(recipe) as devices, RunContext(recipe, reporter, devices, start) as context:
+        checkpoint = start
+        context.evaluate("start")
+        if "sft" in recipe.stages:
+            assert recipe.sft is not None
+            with reporter.stage("sft", recipe.sft.steps):
+                context.pool.sleep()
+                checkpoint = run_sft(context, checkpoint)
+                context.pool.wake("weights")
+                context.publish_checkpoint(checkpoint)
+                context.pool.wake("kv_cache")
+            context.evaluate("after_sft")
+        if "rl" in recipe.stages:
+            assert recipe.rl is not None
+            with reporter.stage("rl", recipe.rl.iterations):
+                checkpoint = run_rl(context, checkpoint)
+            context.evaluate("after_rl")
+        export = export_checkpoint(context, start, checkpoint)
+    summary = reporter.finish()
+    (export / "README.md").write_text(model_card(recipe, summary), encoding="utf-8")
+
+
+def starting_checkpoint(recipe: Recipe) -> str:
+    """The folder a run starts from: a small random checkpoint made for it, a folder given, or a
+    hub id's snapshot.
+
+    Raises:
+        ValueError: the hub id cannot be fetched.
+    """
+    path = recipe.model.path
+    if path == "tiny":
+        folder = Path(recipe.run_dir).resolve() / "tiny"
+        limit = recipe.model.image_token_limit or 4096
+        return str(write_tiny(folder, seed=recipe.seed, image_token_limit=limit))
+    if Path(path).is_dir():
+        return str(Path(path).resolve())
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(path)
+    except Exception as error:
+        raise ValueError(
+            f"model.path: {path!r} is neither a folder nor a hub id that can be fetched: {error}"
+        ) from error
+
+
+def run_sft(context: RunContext, checkpoint: str) -> str:
+    """The warm-up in processes of its own; returns the folder with the trained weights."""
+    recipe, sft = context.recipe, context.recipe.sft
+    assert sft is not None
+    out = context.folder("checkpoints", "sft")
+    examples = example_stream(sft.data, recipe.seed).draw(sft.steps * sft.batch_size)
+    job = SFTJob(
+        context.learner_settings(checkpoint, sft.optimizer, tau=0.0),
+        sft,
+        examples,
+        recipe.data.instruction,
+        recipe.model.image_token_limit,
+        out,
+    )
+    options = context.devices.learners
+    remote = ray.remote(SFTActor)
+    actors = [
+        remote.options(max_concurrency=2, **option).remote(rank, len(options))
+        for rank, option in enumerate(options)
+    ]
+    try:
+        rendezvous = ray.get(actors[0].address.remote(), timeout=recipe.learner.timeout_s)
+        shared_job = ray.put(job)
+        work = [actor.train.remote(shared_job, rendezvous) for actor in actors]
+        _follow(context, actors[0], work)
+        counts = ray.get(work)[0]
+        if counts["dropped"]:
+            context.reporter.log(f"sft: {counts['dropped']} too long conversations left out")
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    copy_checkpoint_files(checkpoint, out)
+    return out
+
+
+def _follow(context: RunContext, actor, work: list) -> None:
+    """Report the warm-up's steps as they come, until all ranks are done or one fails."""
+    reported, waiting = 0, list(work)
+    last, limit = time.monotonic(), context.recipe.learner.timeout_s
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
+        for finished in done:
+            ray.get(finished)
+        rows = ray.get(actor.progress.remote(), timeout=limit)
+        for row in rows[reported:]:
+            values = {name: value for name, value in row.items() if name != "step"}
+            context.reporter.step(int(row["step"]), values)
+            last = time.monotonic()
+        reported = len(rows)
+        if time.monotonic() - last > limit:
+            raise RuntimeError(f"the warm-up made no step within {limit:.0f} s (learner.timeout_s)")
+
+
+def export_checkpoint(context: RunContext, start: str, checkpoint: str) -> Path:
+    """`run_dir/export`: the final weights with everything else that the first checkpoint had."""
+    export = Path(context.folder("export"))
+    if export.exists():
+        shutil.rmtree(export)
+    copy_checkpoint_files(start, export)
+    index = Path(checkpoint) / "model.safetensors.index.json"
+    files = {index.name, *json.loads(index.read_text())["weight_map"].values()}
+    for name in sorted(files):
+        shutil.copyfile(Path(checkpoint) / name, export / name)
+    return export

@@ -1,0 +1,130 @@
+"""The records that travel through a run: problems, responses, scores.
+
+Frozen dataclasses built on the standard library alone, so that a reward function of a user's
+own needs nothing heavier than this file. Lengths are in tokens unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ImageSource = Path | bytes
+"""A picture: a file, or its encoded bytes (PNG, JPEG, WebP...). Decoded only when it is used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with a verifiable answer."""
+
+    id: str
+    """Unique within its source; results are matched by it."""
+    question: str
+    """Text for the user turn. `<imageN>` (counted from 1) marks the place of image N; images
+    without a mark stand before the text. A mark without an image is plain text."""
+    answer: str
+    """The expected answer: a value, an expression, or a choice letter."""
+    images: tuple[ImageSource, ...] = ()
+    choices: tuple[str, ...] = ()
+    """Texts of the options A, B, C...; empty for a free-form question."""
+    source: str = ""
+    """Name of the data source, for reports and mixing."""
+    subject: str = ""
+    level: int | None = None
+    """Difficulty, 1 (easy) to 5 (hard), where the source states it."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the source tells (unit, precision, worked solution...)."""
+
+
+class Outcome(enum.StrEnum):
+    """What grading one response came to. `NOT_GRADED` is never a wrong answer."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_GRADED = "not_graded"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a grader says of one response."""
+
+    value: float
+    """The reward; finite. 0.0 where the response could not be graded."""
+    correct: bool | None = None
+    """Whether the final answer is right; None where the grader does not judge answers."""
+    outcome: Outcome = Outcome.RIGHT
+    extracted: str | None = None
+    """The answer as read from the response, for people."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """The value of each named part of a composed reward, before weighting."""
+    error: str | None = None
+    """Why it was not graded (timeout, crash, memory, bad type); None otherwise."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of response tokens sampled by one policy version."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """The engine's log-probability of each token, in nats, under the distribution of the model
+    itself (temperature 1, nothing banned)."""
+    policy_version: int
+
+
+class FinishReason(enum.StrEnum):
+    """Why a response ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    REPETITION = "repetition"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One response to one problem."""
+
+    problem_id: str
+    prompt_ids: tuple[int, ...]
+    """Token ids of the rendered prompt, each image expanded to its `<|media_pad|>` run."""
+    image_hashes: tuple[str, ...]
+    """Keys of the pictures in the image store, in the order of their placeholders."""
+    segments: tuple[Segment, ...]
+    text: str
+    """The response decoded, without the stop token."""
+    finish_reason: FinishReason
+
+    @property
+    def response_ids(self) -> tuple[int, ...]:
+        """All sampled tokens, in order."""
+        return tuple(token for segment in self.segments for token in segment.token_ids)
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """The engine's log-probability of each sampled token."""
+        return tuple(value for segment in self.segments for value in segment.logprobs)
+
+    @property
+    def length(self) -> int:
+        """Response length in tokens."""
+        return sum(len(segment.token_ids) for segment in self.segments)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The k responses to one problem; scores and advantages are filled in as it travels."""
+
+    problem: Problem
+    trajectories: tuple[Trajectory, ...]
+    scores: tuple[Score, ...] = ()
+    advantages: tuple[float, ...] = ()
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether any response of the group moves the policy."""
+        return any(advantage != 0.0 for advantage in self.advantages)
