@@ -206,7 +206,8 @@ def misbehaving_rewards() -> dict[str, Any]:
     seen = {}
     for name, kind in MISBEHAVIOUR.items():
         part = (f"benchmarks.hostile:{name}", 1.0)
-        with GradingPool([part], timeout_s=1.0, memory_gib=0.3, workers=2) as pool:
+        timeout_s = 1.0 if kind == "timeout" else 20.0
+        with GradingPool([part], timeout_s, memory_gib=0.3, workers=2) as pool:
             scores = pool.grade([(problem, "bad" if i == 20 else "good") for i in range(50)])
             graded = sum(score.value == 1.0 for score in scores)
             seen[name] = {"graded": graded, "failure": [f.kind for f in pool.failures]}

@@ -19,7 +19,7 @@ _STATEMENT = re.compile(
     r"(?P<letter>[A-Z])(?![A-Za-z'])",
     re.IGNORECASE,
 )
-_BRACKETED = re.compile(r"[(\[{]([A-Z])[)\]}]")
+_BRACKETED = re.compile(r"\(([A-Z])\)")
 _ALONE = re.compile(r"(?<![\w'\\^_{+*/=-])([A-Z])(?![\w'^_{}+*/=-])(?! [a-z]{2,} )")
 _LEADING = re.compile(r"\A\s*([A-Z])(?:[).:]|\s*\Z)")
 _LIST = re.compile(r"[)\s]*(?:,|and|or|&|/)[\s(]*(?:and |or )?\(?([A-Za-z])\b(?!['\w])")

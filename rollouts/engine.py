@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from rollouts.vllm_workarounds import WorkerExtension, engine_arguments, set_environment
+from rollouts.vllm_workarounds import (
+    WorkerExtension,
+    engine_arguments,
+    float32_router_on_cpu,
+    set_environment,
+)
 from thinking_rl.types import FinishReason, Segment
 
 
@@ -76,6 +81,8 @@ class Engine:
         from rollouts.vllm_plugin import register
 
         register()
+        if settings.on_cpu:
+            float32_router_on_cpu()
         self.settings = settings
         self.version = 0
         self.llm = LLM(

@@ -6,6 +6,7 @@ it can go; `tests/test_vllm_workarounds.py` runs an engine without each one and 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ REFERENCE_LATENT_NORM_EPS = 1e-6
 CPU_COMPILATION = {"custom_ops": ["all", "-rotary_embedding"]}
 
 # vLLM multiplies by the router in the model's dtype unless told otherwise; the reference router is
-# float32, and in bfloat16 the chosen experts flip.
+# float32, and in bfloat16 the chosen experts flip. `float32_router_on_cpu` is the other half.
 FLOAT32_ROUTER = {"text_config": {"moe_router_dtype": "float32"}}
 
 
@@ -44,6 +45,15 @@ def engine_arguments(*, on_cpu: bool) -> dict[str, Any]:
     if on_cpu:
         arguments["compilation_config"] = CPU_COMPILATION
     return arguments
+
+
+def float32_router_on_cpu() -> None:
+    """Before an engine is built on the CPU, where `moe_router_dtype` only casts a product that was
+    already rounded to bfloat16: keep the router's weights in float32, as GPUs without a kernel of
+    their own do. Gone when the test that leaves this out finds an exact product."""
+    from vllm.model_executor.layers.fused_moe.router.gate_linear import GateLinear
+
+    GateLinear.__init__ = functools.partialmethod(GateLinear.__init__, force_fp32_compute=True)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class WorkerExtension:

@@ -113,7 +113,7 @@ OPTIONS = ("red", "dark red", "green", "all of the above")
         ("◁think▷(A)? no◁/think▷The answer is B.", "B"),
         ("The answer is E", None),
         ("Draw the line from A\nso $BD = 4$ and $\\angle B = 90^\\circ - \\angle C", None),
-        ("draw(A--B); dot(P, D); label(A, B)", None),
+        ("draw(A--B); label({B}^^circle(P))", None),
         ("A, b, c, d", None),
         ("", None),
     ],

@@ -97,7 +97,14 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         embeds = self.get_input_embeddings()(input_ids)
         weight = self.vision_tower.patch_embed.proj.weight
+        mask = input_ids == self.config.media_placeholder_token_id
+        placeholders = int(mask.sum())
         if pixel_values is None or not grids:
+            if placeholders:
+                raise ValueError(
+                    f"{placeholders} media placeholder tokens, but there is no image; "
+                    "render prompt and images together"
+                )
             size = self.config.vision_config.patch_size
             dummy = torch.zeros(4, 3, size, size, dtype=weight.dtype, device=embeds.device)
             features = self.multi_modal_projector(self.vision_tower(dummy, [(2, 2)]))
@@ -108,10 +115,9 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if order is not None:
             by_picture = features.split([h * w // 4 for h, w in grids])
             features = torch.cat([by_picture[picture] for picture in order])
-        mask = input_ids == self.config.media_placeholder_token_id
-        if int(mask.sum()) != len(features):
+        if placeholders != len(features):
             raise ValueError(
-                f"{int(mask.sum())} media placeholder tokens, but the images have "
+                f"{placeholders} media placeholder tokens, but the images have "
                 f"{len(features)} merged patches; render prompt and images together"
             )
         return embeds.masked_scatter(mask[..., None], features.to(embeds.dtype))
@@ -149,8 +155,10 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return MoeCausalLMOutputWithPast(loss=loss)
         if inputs_embeds is None:
             assert input_ids is not None
-            has_images = bool((input_ids == self.config.media_placeholder_token_id).any())
-            if has_images:
+            # Generation passes the pictures along at every step; they belong to the first.
+            first = past_key_values is None or past_key_values.get_seq_length() == 0
+            mask = input_ids == self.config.media_placeholder_token_id
+            if (first and pixel_values is not None) or bool(mask.any()):
                 inputs_embeds = self.embed(input_ids, pixel_values, grids)
             else:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -229,7 +237,11 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def set_trainable(self, freeze: Sequence[str]) -> None:
         """Freeze parts by name: vision_tower, projector, decoder, router. The router's
-        correction bias is never trained by gradient, and always used."""
+        correction bias is never trained by gradient, and always used.
+
+        Raises:
+            ValueError: nothing would be left to train.
+        """
         for name, parameter in self.named_parameters():
             part = name.split(".")[0]
             router = name.endswith("mlp.gate.weight")
@@ -240,6 +252,8 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 or (router and "router" in freeze)
             )
             parameter.requires_grad_(not frozen)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError("model.freeze leaves nothing to train; take a part out of it")
 
 
 def chunk_logprobs(

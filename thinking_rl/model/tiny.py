@@ -20,11 +20,11 @@ from thinking_rl.model.weights import full_tensors, save_released
 TEXT = {
     "model_type": "deepseek_v3",
     "hidden_size": 128,
-    "intermediate_size": 512,
+    "intermediate_size": 256,
     "moe_intermediate_size": 128,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "q_lora_rank": None,
     # vLLM's latent-attention kernel exists for 512 + 64 only.
     "kv_lora_rank": 512,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -60,26 +60,45 @@ class CheckpointReader:
         return set(self.files)
 
     def read(self, name: str) -> torch.Tensor:
+        """Raises:
+        ValueError: no file has the tensor, or its file is damaged.
+        """
         if name not in self.files:
-            raise ValueError(f"{self.folder}: no tensor {name!r}; is this a Kimi-VL checkpoint?")
-        file = self.files[name]
-        if file not in self._open:
-            self._open[file] = safe_open(str(self.folder / file), framework="pt")
-        return self._open[file].get_tensor(name)
+            raise ValueError(
+                f"{self.folder}: no tensor {name!r}; give a folder with a complete Kimi-VL "
+                "checkpoint, whose config.json belongs to its weights"
+            )
+        file = self.folder / self.files[name]
+        try:
+            if file.name not in self._open:
+                self._open[file.name] = safe_open(str(file), framework="pt")
+            return self._open[file.name].get_tensor(name)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{file}: cannot read {name!r} ({error}); fetch the file again"
+            ) from error
 
     def read_parameter(self, name: str, shape: torch.Size) -> torch.Tensor:
-        """One parameter of ours, put together from its released parts."""
-        parts = [self.read(part) for part in released_names(name, shape)]
-        if _EXPERTS.match(name):
-            per_expert = len(parts) // shape[0]
-            pairs = [parts[i : i + per_expert] for i in range(0, len(parts), per_expert)]
-            value = torch.stack([torch.cat(pair) for pair in pairs])
-        else:
-            value = parts[0]
+        """One parameter of ours, put together from its released parts.
+
+        Raises:
+            ValueError: a part is missing or has another shape.
+        """
+        parts = released_names(name, shape)
+        if not _EXPERTS.match(name):
+            return self._read_shaped(name, shape)
+        per_expert = len(parts) // shape[0]
+        part_shape = torch.Size((shape[1] // per_expert, shape[2]))
+        value = torch.stack([self._read_shaped(part, part_shape) for part in parts])
+        return value.view(shape)
+
+    def _read_shaped(self, name: str, shape: torch.Size) -> torch.Tensor:
+        value = self.read(name)
         if value.shape != shape:
             raise ValueError(
-                f"{self.folder}: {name} has shape {tuple(value.shape)}, the configuration asks "
-                f"for {tuple(shape)}; config.json and the weights belong to different models"
+                f"{self.folder / self.files[name]}: {name} has shape {tuple(value.shape)}, the "
+                f"configuration asks for {tuple(shape)}; config.json and the weights belong to "
+                "different models"
             )
         return value
 
@@ -88,11 +107,14 @@ def shard_files(folder: Path) -> dict[str, str]:
     """Tensor name -> file name, for an indexed or a single-file checkpoint.
 
     Raises:
-        ValueError: neither exists, or the index names files that are not there.
+        ValueError: neither exists or one is damaged, or the index names files that are not there.
     """
     index = folder / INDEX_NAME
     if index.exists():
-        files = json.loads(index.read_text())["weight_map"]
+        try:
+            files = dict(json.loads(index.read_text())["weight_map"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{index}: not an index of tensors; fetch it again") from error
         missing = sorted({file for file in files.values() if not (folder / file).exists()})
         if missing:
             raise ValueError(
@@ -102,9 +124,14 @@ def shard_files(folder: Path) -> dict[str, str]:
         return files
     single = folder / "model.safetensors"
     if not single.exists():
-        raise ValueError(f"{folder}: neither {INDEX_NAME} nor model.safetensors; not a checkpoint")
-    with safe_open(str(single), framework="pt") as file:
-        return {name: single.name for name in file.keys()}  # noqa: SIM118 (not a dict)
+        raise ValueError(
+            f"{folder}: neither {INDEX_NAME} nor model.safetensors; give a checkpoint folder"
+        )
+    try:
+        with safe_open(str(single), framework="pt") as file:
+            return {name: single.name for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{single}: not readable ({error}); fetch the file again") from error
 
 
 def model_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -135,7 +162,11 @@ def load_released(model: torch.nn.Module, folder: str | Path) -> None:
         target.copy_(value)
     if unread:
         some = ", ".join(sorted(unread)[:3])
-        raise ValueError(f"{folder}: {len(unread)} tensors have no place in the model: {some} ...")
+        raise ValueError(
+            f"{folder}: {len(unread)} tensor(s) have no place in the model that config.json "
+            f"describes: {some}{', ...' if len(unread) > 3 else ''}; use the config.json that "
+            "belongs to the weights"
+        )
 
 
 def full_tensors(
@@ -157,42 +188,60 @@ def save_released(
     shard_gib: float = SHARD_GIB,
 ) -> None:
     """Write (released name, tensor) pairs as sharded safetensors with an index, holding one
-    shard in memory at a time. The index comes last: without it the folder is no checkpoint.
+    shard in memory at a time. What the folder held before is replaced only when all is written.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; unfinished files are removed.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    limit = int(shard_gib * 2**30)
     shards: list[list[str]] = []
-    pending: dict[str, torch.Tensor] = {}
-    size = total = 0
+    total = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for shard in _shards(tensors, int(shard_gib * 2**30)):
+            shards.append(list(shard))
+            total += sum(value.nbytes for value in shard.values())
+            save_file(shard, str(_partial(folder, len(shards))), metadata={"format": "pt"})
+        weight_map = {
+            name: f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            for number, names in enumerate(shards, start=1)
+            for name in names
+        }
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        _partial(folder, 0).write_text(json.dumps(index, indent=2))
+    except (OSError, SafetensorError) as error:
+        for number in range(len(shards) + 1):
+            _partial(folder, number).unlink(missing_ok=True)
+        raise OSError(f"{folder}: could not write the weights: {error}") from error
+    _replace(folder, weight_map, [names[0] for names in shards])
 
-    def flush() -> None:
-        nonlocal size
-        partial = folder / f"shard-{len(shards) + 1}.partial"
-        try:
-            save_file(pending, str(partial), metadata={"format": "pt"})
-        except Exception as error:
-            partial.unlink(missing_ok=True)
-            raise OSError(f"{folder}: could not write weights: {error}") from error
-        shards.append(list(pending))
-        pending.clear()
-        size = 0
 
+def _partial(folder: Path, number: int) -> Path:
+    """Where shard `number` is written at first; the index is number 0."""
+    return folder / f"shard-{number}.partial"
+
+
+def _shards(
+    tensors: Iterable[tuple[str, torch.Tensor]], limit: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The tensors on the CPU, in groups of at most `limit` bytes; a larger one stands alone."""
+    shard: dict[str, torch.Tensor] = {}
+    size = 0
     for name, tensor in tensors:
         value = tensor.detach().to("cpu").contiguous().clone()
-        if pending and size + value.nbytes > limit:
-            flush()
-        pending[name] = value
+        if shard and size + value.nbytes > limit:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = value
         size += value.nbytes
-        total += value.nbytes
-    flush()
-    weight_map = {}
-    for number, names in enumerate(shards, start=1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{number}.partial").rename(folder / file)
-        weight_map.update(dict.fromkeys(names, file))
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / INDEX_NAME).write_text(json.dumps(index, indent=2))
+    yield shard
+
+
+def _replace(folder: Path, weight_map: dict[str, str], first_names: list[str]) -> None:
+    """Put finished files in the place of whatever weights the folder held."""
+    (folder / INDEX_NAME).unlink(missing_ok=True)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    for number, name in enumerate(first_names, start=1):
+        _partial(folder, number).rename(folder / weight_map[name])
+    _partial(folder, 0).rename(folder / INDEX_NAME)

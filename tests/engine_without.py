@@ -1,0 +1,74 @@
+"""Engines that each lack one workaround, for test_vllm_workarounds.py, in a process of their own.
+
+`python engine_without.py CHECKPOINT`; the last line of stdout is a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+from benchmarks.agreement import Reference, agreement, engine_settings, render_problems
+from rollouts import engine, vllm_workarounds
+
+
+def rotary(checkpoint: str) -> dict:
+    """Least over the prompts of the largest difference of log-probs without the rotary workaround;
+    and the eps that vLLM itself gives kv_a_layernorm."""
+    kept = vllm_workarounds.CPU_COMPILATION, vllm_workarounds.WorkerExtension.prepare_model
+    vllm_workarounds.CPU_COMPILATION = {"custom_ops": ["all"]}
+    eps: set[float] = set()
+
+    def look_first(worker) -> None:
+        modules = worker.model_runner.get_model().named_modules()
+        eps.update(m.variance_epsilon for name, m in modules if name.endswith("kv_a_layernorm"))
+        kept[1](worker)
+
+    vllm_workarounds.WorkerExtension.prepare_model = look_first
+    reference = Reference(checkpoint)
+    prompts = render_problems(reference.processor)
+    found = agreement(engine.Engine(engine_settings(checkpoint)), reference, prompts)
+    vllm_workarounds.CPU_COMPILATION, vllm_workarounds.WorkerExtension.prepare_model = kept
+    return {"rotary": min(one.largest for one in found.values()), "eps": sorted(eps)}
+
+
+def router(checkpoint: str) -> float:
+    """Largest difference of a bfloat16 engine's router logits from the float32 product."""
+    differences = []
+
+    def compare(gate, arguments, output) -> None:
+        weight = weights[gate].bfloat16().float()
+        exact = torch.nn.functional.linear(arguments[0].float(), weight)
+        differences.append((output[0].float() - exact).abs().max().item())
+
+    built = engine.Engine(engine_settings(checkpoint, dtype="bfloat16"))
+    reference = Reference(checkpoint)
+    ours = dict(reference.model.named_parameters())
+    executor = built.llm.llm_engine.model_executor
+    model = executor.driver_worker.worker.model_runner.get_model()  # pyright: ignore[reportAttributeAccessIssue]
+    weights = {
+        module: ours[f"{name}.weight"]
+        for name, module in model.named_modules()
+        if name.endswith("mlp.gate")
+    }
+    for gate in weights:
+        gate.register_forward_hook(compare)
+    agreement(built, reference, render_problems(reference.processor))
+    return max(differences)
+
+
+def main() -> None:
+    checkpoint = sys.argv[1]
+    found = rotary(checkpoint)
+    keep = engine.float32_router_on_cpu
+    engine.float32_router_on_cpu = lambda: None
+    found["router"] = router(checkpoint)
+    engine.float32_router_on_cpu = keep
+    found["router, worked around"] = router(checkpoint)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
