@@ -103,7 +103,7 @@ class Reference:
     def __init__(self, checkpoint: str | Path, dtype: torch.dtype = torch.float32):
         self.processor = load_processor(checkpoint, IMAGE_TOKEN_LIMIT)
         self.model = KimiVLForConditionalGeneration(KimiVLConfig.from_pretrained(checkpoint))
-        self.model = self.model.to(dtype).eval()
+        self.model = self.model.to(dtype).eval()  # pyright: ignore[reportArgumentType]
         load_released(self.model, checkpoint)
 
     @torch.no_grad()

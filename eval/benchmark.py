@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from eval.text_only import text_problems
 from rewards.extraction import after_thinking, boxes
 from thinking_rl.data import load_problems
 from thinking_rl.recipe import Source
@@ -80,7 +79,6 @@ class Benchmark:
         `limit` counts over all subsets. Without `pictures` the problems come with text alone,
         which is enough to score responses. Raises ValueError where a source or a row is unusable.
         """
-        read = load_problems if pictures else text_problems
         split = split or self.splits[0]
         place = str(path_or_hub or self.hub_id)
         subsets = self.subsets if self.subsets and not Path(place).exists() else (None,)
@@ -96,7 +94,8 @@ class Benchmark:
                 columns=dict(self.columns),
                 limit=None if limit is None else limit - len(problems),
             )
-            problems += [self.refine(problem) for problem in read(source)]
+            read = load_problems(source, pictures=pictures)
+            problems += [self.refine(problem) for problem in read]
         return problems
 
     def prompt(self, problem: Problem, style: Style = "official") -> Problem:

@@ -149,7 +149,7 @@ def _response_row(line: str, where: str) -> tuple[str, str]:
     return str(row["id"]), row["response"]
 
 
-def wilson_interval(right: int, total: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(right: float, total: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion, as shares; 95% by default."""
     if total == 0:
         return 0.0, 1.0

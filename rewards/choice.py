@@ -49,12 +49,17 @@ def chosen_letter(problem: Problem, response: str) -> str | None:
 
 
 def option_quoted(text: str, choices: tuple[str, ...]) -> str | None:
-    """The option whose text stands last in `text`; of several that end there, the longest."""
+    """The option whose text stands last in `text`; of several that end there, the longest.
+
+    An option that is just a label (`A`) has no text to be quoted.
+    """
     folded = text.casefold()
+    labels = LETTERS[: len(choices)]
     places = [
         (place + len(option), len(option), letter)
         for letter, option in zip(LETTERS, choices, strict=False)
-        if (place := _last_place(folded, option.casefold().strip())) >= 0
+        if option.strip() not in labels
+        and (place := _last_place(folded, option.casefold().strip())) >= 0
     ]
     return max(places)[2] if places else None
 

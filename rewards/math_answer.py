@@ -24,8 +24,8 @@ from functools import lru_cache
 from rewards import equality, symbolic, values
 from rewards.answer_text import MAX_LENGTH, PERCENT, Unit, as_time, as_words, clean, split_unit
 from rewards.expression import Node, UnreadableError, parse
-from rewards.extraction import after_thinking, boxes, final_answer
-from rewards.options import LETTERS, find_letter, letter_of
+from rewards.extraction import after_thinking, boxes, final_answer, stated
+from rewards.options import LETTERS, find_letter, letter_of, names_several
 from thinking_rl.types import Outcome, Problem, Score
 
 _LETTER = re.compile(
@@ -43,9 +43,12 @@ def math_answer(problem: Problem, response: str) -> Score:
     """1.0 if the final answer is the expected one, else 0.0; not graded where it is too large
     to be compared. See the module for what counts as equal.
     """
-    answer = final_answer(response)
-    if answer is not None and problem.choices and not boxes(after_thinking(response) or ""):
-        answer = find_letter(after_thinking(response) or "", len(problem.choices)) or answer
+    answer, summary = final_answer(response), after_thinking(response) or ""
+    if answer is not None and problem.choices and not boxes(summary):
+        if names_several(summary) and stated(summary) is None:
+            answer = None
+        else:
+            answer = find_letter(summary, len(problem.choices)) or answer
     try:
         right = answer is not None and is_right(problem, answer)
     except (values.TooLargeError, symbolic.RefusedError) as error:

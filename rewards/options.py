@@ -22,6 +22,10 @@ _STATEMENT = re.compile(
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _ALONE = re.compile(r"(?<![\w'\\^_{+*/=-])([A-Z])(?![\w'^_{}+*/=-])(?! [a-z]{2,} )")
 _LEADING = re.compile(r"\A\s*([A-Z])(?:[).:]|\s*\Z)")
+_SEVERAL = re.compile(
+    r"\(?[A-Z]\)?"
+    r"(?:(?: *[,&/]| +(?:and|or)\b) *(?:(?:and|or)\b *)?\(?[A-Za-z]\b\)?)+[ .]*\Z"
+)
 _LIST = re.compile(r"[)\s]*(?:,|and|or|&|/)[\s(]*(?:and |or )?\(?([A-Za-z])\b(?!['\w])")
 
 
@@ -41,17 +45,25 @@ def find_letter(text: str, count: int) -> str | None:
     First the last statement ("the answer is (B)"), then the last letter in brackets, then a letter
     at the very start, then the last capital that stands alone in a short last line without
     formulas (elsewhere it names a point or a quantity). Letters stated together (`A and C`) are no
-    choice.
+    choice, and where a text names several (`names_several`) only a statement is.
     """
     allowed = LETTERS[:count]
     line = last_line(text)
     is_short = len(line.split()) <= SHORT_LINE and "\\" not in line and "$" not in line
-    places = [(_STATEMENT, text), (_BRACKETED, text), (_LEADING, text), (_ALONE, line)]
-    for pattern, place in places if is_short else places[:-1]:
+    places = [(_STATEMENT, text)]
+    if not names_several(text):
+        places += [(_BRACKETED, text), (_LEADING, text)] + [(_ALONE, line)] * is_short
+    for pattern, place in places:
         matches = [match for match in pattern.finditer(place) if match[1] in allowed]
         if matches and not _is_listed(place, matches):
             return matches[-1][1]
     return None
+
+
+def names_several(text: str) -> bool:
+    """Whether the first or the last line is nothing but letters: `(A) and (D)`, `A, b, c`."""
+    first = text.lstrip().partition("\n")[0].strip()
+    return any(_SEVERAL.match(line) for line in (first, last_line(text)))
 
 
 def _is_listed(text: str, matches: list[re.Match[str]]) -> bool:

@@ -87,7 +87,7 @@ class Engine:
         self.version = 0
         self.llm = LLM(
             settings.checkpoint,
-            dtype=settings.dtype,
+            dtype=settings.dtype,  # pyright: ignore[reportArgumentType]
             seed=settings.seed,
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
@@ -113,7 +113,7 @@ class Engine:
                 or a prompt leaves no room for a response.
         """
         outputs = self.llm.generate(
-            [self._prompt(request) for request in requests],
+            [self._prompt(request) for request in requests],  # pyright: ignore[reportArgumentType]
             [self._sampling(request) for request in requests],
             use_tqdm=False,
         )

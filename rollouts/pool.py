@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import ray
 import torch
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rollouts.engine import Completion, EngineSettings, Request
 
@@ -70,12 +71,13 @@ class EngineActor:
     """An engine in a Ray actor."""
 
     def __init__(self, settings: EngineSettings):
+        self.settings = settings
+
+    def ready(self) -> None:
+        """Start the engine. Not in the constructor, whose errors Ray gives as text alone."""
         from rollouts.engine import Engine
 
-        self.engine = Engine(settings)
-
-    def ready(self) -> bool:
-        return True
+        self.engine = Engine(self.settings)
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         return self.engine.generate(requests)
@@ -118,25 +120,30 @@ class RolloutPool:
         self._wait([e.ready.remote() for e in self.engines], start_timeout_s, "start")
 
     def _wait(self, calls: list, timeout_s: float, what: str) -> list:
-        """Results of one call on each engine; errors name the engine and the reason."""
+        """Results of one call on each engine; errors name the engine and the reason.
+
+        Raises:
+            ValueError: an engine refuses what it is given.
+            RolloutError: an engine failed, died, or did not answer in time.
+        """
         deadline = time.monotonic() + timeout_s
         results = []
         for number, call in enumerate(calls):
             try:
                 results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
-            except ray.exceptions.GetTimeoutError:
+            except GetTimeoutError:
                 raise RolloutError(
                     f"rollout worker {number} did not {what} within {timeout_s:.0f} s; raise "
                     "rollout.timeout_s or rollout.start_timeout_s if the machine is only slow"
                 ) from None
-            except ray.exceptions.RayTaskError as error:
+            except RayTaskError as error:
                 cause = error.cause
-                if isinstance(cause, ValueError):
+                if isinstance(cause, ValueError) and what != "start":
                     raise ValueError(str(cause)) from None
                 raise RolloutError(
                     f"rollout worker {number} could not {what}: {type(cause).__name__}: {cause}"
                 ) from None
-            except ray.exceptions.RayActorError as error:
+            except RayActorError as error:
                 reason = str(error).strip().splitlines()
                 raise RolloutError(
                     f"rollout worker {number} died and could not {what}: {reason[-1]}"
@@ -145,15 +152,15 @@ class RolloutPool:
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Sample all requests, spread over the engines; results in the order of requests."""
-        shares = [list(range(i, len(requests), len(self.engines))) for i in range(len(self.engines))]
+        shares = [
+            list(range(i, len(requests), len(self.engines))) for i in range(len(self.engines))
+        ]
         calls = [
             engine.generate.remote([requests[i] for i in share])
             for engine, share in zip(self.engines, shares, strict=True)
         ]
         results: list[list[Completion]] = [[] for _ in requests]
-        for share, answers in zip(
-            shares, self._wait(calls, self.timeout_s, "answer"), strict=True
-        ):
+        for share, answers in zip(shares, self._wait(calls, self.timeout_s, "answer"), strict=True):
             for index, answer in zip(share, answers, strict=True):
                 results[index] = answer
         return results
@@ -175,5 +182,5 @@ class RolloutPool:
     def close(self) -> None:
         """End the engines."""
         for engine in self.engines:
-            ray.kill(engine)
+            ray.kill(engine)  # pyright: ignore[reportArgumentType]
         self.engines = []

@@ -76,7 +76,7 @@ class WorkerExtension:
 
         model = self.model_runner.get_model()
         for module in model.modules():
-            method = getattr(module, "quant_method", None)
+            method: Any = getattr(module, "quant_method", None)
             if getattr(method, "moe_kernel", None) is not None:
                 method.moe_kernel = None
         initialize_layerwise_reload(model)

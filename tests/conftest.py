@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from short_run import ShortRun
+
     from benchmarks.agreement import Reference
     from rollouts.engine import Engine
 
@@ -48,3 +50,14 @@ def reference(engine: Engine, sharp_checkpoint: Path) -> Reference:
     if engine.version:
         reference.publish(engine)
     return reference
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
+    """A short run of both stages that went well."""
+    from short_run import ShortRun
+
+    run = ShortRun(tmp_path_factory.mktemp("finished"))
+    code, out, err = run.run()
+    assert code == 0, out + err
+    return run

@@ -84,7 +84,9 @@ def test_released_sizes_and_names():
     assert sum(tensor.numel() for tensor in state.values()) == RELEASED_PARAMETERS
     names = [part for name, tensor in state.items() for part in released_names(name, tensor.shape)]
     assert sorted(names) == sorted(expected_released_names())
-    assert {name for name, tensor in state.items() if name not in dict(model.named_parameters())} == {
+    assert {
+        name for name, tensor in state.items() if name not in dict(model.named_parameters())
+    } == {
         f"language_model.model.layers.{layer}.mlp.gate.e_score_correction_bias"
         for layer in range(1, 27)
     }
@@ -333,7 +335,7 @@ def test_placeholders_must_match_the_pictures(model, config):
     ids = torch.full((1, 5), config.media_placeholder_token_id)
     with pytest.raises(ValueError, match="5 media placeholder tokens, but the images have 6"):
         model(ids, pixel_values=picture(1, (4, 6)).pixel_values, image_grid_hws=[(4, 6)])
-    with pytest.raises(ValueError, match="5 media placeholder tokens, but .* no image"):
+    with pytest.raises(ValueError, match="5 media placeholder tokens, but there is no image"):
         model(ids)
     with pytest.raises(ValueError, match="0 media placeholder tokens, but the images have 6"):
         model(ids * 0, pixel_values=picture(1, (4, 6)).pixel_values, image_grid_hws=[(4, 6)])

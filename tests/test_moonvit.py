@@ -85,7 +85,9 @@ def written_again(weights, patches, grid, heads, layers):
         mixed = torch.einsum("hij,jhd->ihd", scores.softmax(-1), v).reshape(-1, dim)
         x = x + linear(mixed, f"{block}.wo")
         inner = linear(norm(x, f"{block}.norm1"), f"{block}.mlp.fc0")
-        gelu = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
+        gelu = (
+            0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
+        )
         x = x + linear(gelu, f"{block}.mlp.fc1")
     x = norm(x, "encoder.final_layernorm")
     return torch.stack(
@@ -102,9 +104,7 @@ def test_equals_a_second_implementation_picture_by_picture(tower, config):
     values = pixels(GRIDS)
     together = tower(values, GRIDS)
     expected = [
-        written_again(
-            weights, patches, grid, config.num_attention_heads, config.num_hidden_layers
-        )
+        written_again(weights, patches, grid, config.num_attention_heads, config.num_hidden_layers)
         for patches, grid in zip(values.split([h * w for h, w in GRIDS]), GRIDS, strict=True)
     ]
     assert together.shape == (sum(h * w for h, w in GRIDS) // 4, 4, 96)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,31 @@ class Cluster:
     """CPU threads of each engine, and of each learner worker that is not told otherwise"""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How many actors there are, and what they share. The words are those of the recipe."""
+
+    engines: int = 1
+    tensor_parallel: int = 1
+    learners: int = 0
+    shared: bool = False
+    ray_address: str | None = None
+
+
+def layout_of(recipe: Recipe) -> Layout:
+    """The actors of a run."""
+    return Layout(
+        engines=recipe.rollout.engines,
+        tensor_parallel=recipe.rollout.tensor_parallel,
+        learners=recipe.learner.workers,
+        shared=recipe.rollout.placement == "shared",
+        ray_address=recipe.ray_address,
+    )
+
+
 @contextmanager
-def cluster(recipe: Recipe) -> Iterator[Cluster]:
-    """Start Ray (or join the recipe's cluster), reserve devices, and end it all afterwards.
+def cluster(layout: Layout) -> Iterator[Cluster]:
+    """Start Ray (or join the cluster given), reserve devices, and end it all afterwards.
 
     With GPUs, `shared` puts engine i and learner i on the same GPU, each with half of it in Ray's
     books; `separate` gives each its own. Without GPUs all share the cores.
@@ -49,70 +72,70 @@ def cluster(recipe: Recipe) -> Iterator[Cluster]:
     # Ray runs its workers at low priority, which is for machines that do something else as well.
     os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
-        address=recipe.ray_address,
-        include_dashboard=False if recipe.ray_address is None else None,
+        address=layout.ray_address,
+        include_dashboard=False if layout.ray_address is None else None,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         namespace="thinking_rl",
     )
     group = None
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if gpus == 0:
-            yield _on_cpu(recipe)
+            yield _on_cpu(layout)
             return
-        bundles = _bundles(recipe)
+        bundles = _bundles(layout)
         needed = sum(int(bundle["GPU"]) for bundle in bundles)
         if needed > gpus:
             raise ValueError(
-                f"the recipe needs {needed} GPUs ({recipe.rollout.engines} engines, "
-                f"{recipe.learner.workers} learner workers, placement "
-                f"{recipe.rollout.placement}), the cluster has {gpus}"
+                f"{needed} GPUs are needed ({layout.engines} engines, {layout.learners} learner "
+                f"workers, placement {'shared' if layout.shared else 'separate'}), the cluster "
+                f"has {gpus}"
             )
         group = placement_group(bundles, strategy="PACK")
         ray.get(group.ready(), timeout=PLACEMENT_TIMEOUT_S)
-        yield _on_gpus(recipe, group)
+        yield _on_gpus(layout, group)
     finally:
         if group is not None:
             remove_placement_group(group)
         ray.shutdown()
 
 
-def _bundles(recipe: Recipe) -> list[dict[str, float]]:
-    if recipe.rollout.placement == "shared":
-        engines, parallel = recipe.rollout.engines, recipe.rollout.tensor_parallel
-        if engines != recipe.learner.workers or parallel != 1:
+def _bundles(layout: Layout) -> list[dict[str, float]]:
+    if layout.shared:
+        engines, parallel = layout.engines, layout.tensor_parallel
+        if engines != layout.learners or parallel != 1:
             raise ValueError(
                 "rollout.placement: shared puts one engine and one learner worker on each GPU: "
                 f"rollout.engines ({engines}) must equal learner.workers "
-                f"({recipe.learner.workers}) and rollout.tensor_parallel ({parallel}) be 1"
+                f"({layout.learners}) and rollout.tensor_parallel ({parallel}) be 1"
             )
-        return [{"GPU": 1, "CPU": 2}] * recipe.learner.workers
-    engine = {"GPU": recipe.rollout.tensor_parallel, "CPU": 1}
-    return [engine] * recipe.rollout.engines + [{"GPU": 1, "CPU": 1}] * recipe.learner.workers
+        return [{"GPU": 1, "CPU": 2}] * layout.learners
+    engine: dict[str, float] = {"GPU": layout.tensor_parallel, "CPU": 1}
+    learner: dict[str, float] = {"GPU": 1, "CPU": 1}
+    return [engine] * layout.engines + [learner] * layout.learners
 
 
-def _on_gpus(recipe: Recipe, group: Any) -> Cluster:
+def _on_gpus(layout: Layout, group: Any) -> Cluster:
     def options(bundle: int, share: float) -> dict[str, Any]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
         return {"num_gpus": share, "num_cpus": 1, "scheduling_strategy": strategy}
 
-    shared = recipe.rollout.placement == "shared"
-    first = 0 if shared else recipe.rollout.engines
-    engine_share = 0.5 if shared else recipe.rollout.tensor_parallel
+    first = 0 if layout.shared else layout.engines
+    engine_share = 0.5 if layout.shared else layout.tensor_parallel
     return Cluster(
-        engines=[options(i, engine_share) for i in range(recipe.rollout.engines)],
-        learners=[options(first + i, 0.5 if shared else 1) for i in range(recipe.learner.workers)],
+        engines=[options(i, engine_share) for i in range(layout.engines)],
+        learners=[options(first + i, 0.5 if layout.shared else 1) for i in range(layout.learners)],
         on_cpu=False,
-        threads=max(1, (os.cpu_count() or 1) // (2 * recipe.learner.workers)),
+        threads=max(1, (os.cpu_count() or 1) // (2 * max(1, layout.learners))),
     )
 
 
-def _on_cpu(recipe: Recipe) -> Cluster:
+def _on_cpu(layout: Layout) -> Cluster:
     cores = len(os.sched_getaffinity(0))
 
     def options(count: int) -> list[dict[str, Any]]:
-        threads = str(max(1, cores // count))
+        threads = str(max(1, cores // max(1, count)))
         # Threads of a waiting process must not spin on cores that another one needs.
         environment = {
             "OMP_NUM_THREADS": threads,
@@ -122,8 +145,8 @@ def _on_cpu(recipe: Recipe) -> Cluster:
         return [{"num_cpus": 0, "runtime_env": {"env_vars": environment}}] * count
 
     return Cluster(
-        engines=options(recipe.rollout.engines),
-        learners=options(recipe.learner.workers),
+        engines=options(layout.engines),
+        learners=options(layout.learners),
         on_cpu=True,
-        threads=max(1, cores // max(recipe.rollout.engines, recipe.learner.workers)),
+        threads=max(1, cores // max(layout.engines, layout.learners)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,8 +13,8 @@ from rewards.pool import GradingPool, check_failure_share
 from rollouts.collect import Prompt, Sampling, collect, render_prompt
 from rollouts.engine import EngineSettings
 from rollouts.pool import RolloutPool, put_buckets
-from thinking_rl.cluster import Cluster
-from thinking_rl.data import fixed_problems
+from thinking_rl.cluster import Cluster, cluster, layout_of
+from thinking_rl.data import example_stream, fixed_problems, problem_stream
 from thinking_rl.learner.learner import LearnerSettings
 from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader
@@ -27,11 +28,16 @@ BUCKET_BYTES = 2**30
 class RunContext:
     """Opened once a run; everything it started ends with it."""
 
-    def __init__(self, recipe: Recipe, reporter: Reporter, devices: Cluster, checkpoint: str):
-        """checkpoint: folder the engines start from."""
+    def __init__(self, recipe: Recipe, reporter: Reporter, checkpoint: str):
+        """checkpoint: folder the engines start from. Data and graders are looked at first: what
+        is wrong with them is said before minutes are spent on starting engines.
+
+        Raises:
+            ValueError: a problem or a grader cannot be used.
+            RolloutError: an engine could not start.
+        """
         self.recipe = recipe
         self.reporter = reporter
-        self.devices = devices
         self.processor = load_processor(checkpoint, recipe.model.image_token_limit)
         self.sampling = Sampling(
             samples=recipe.rl.samples_per_problem if recipe.rl else 1,
@@ -39,22 +45,15 @@ class RunContext:
             temperature=recipe.rollout.temperature,
             top_p=recipe.rollout.top_p,
         )
+        data = recipe.data
+        if "sft" in recipe.stages and recipe.sft:
+            self.examples = example_stream(recipe.sft.data, recipe.seed)
+        if "rl" in recipe.stages:
+            self.problems = problem_stream(data.train, recipe.seed)
+        held_out = fixed_problems(data.eval, data.eval_problems, recipe.seed)
+        self.held_out = [self.render(problem) for problem in held_out]
         self._resources = ExitStack()
         try:
-            self.held_out = [
-                self.render(problem)
-                for problem in fixed_problems(
-                    recipe.data.eval, recipe.data.eval_problems, recipe.seed
-                )
-            ]
-            reporter.log(f"starting {recipe.rollout.engines} rollout worker(s)")
-            self.pool = RolloutPool(
-                engine_settings(recipe, devices, checkpoint, self.processor),
-                devices.engines,
-                start_timeout_s=recipe.rollout.start_timeout_s,
-                timeout_s=recipe.rollout.timeout_s,
-            )
-            self._resources.callback(self.pool.close)
             rewards = recipe.rewards
             self.grader = self._resources.enter_context(
                 GradingPool(
@@ -64,6 +63,15 @@ class RunContext:
                     workers=rewards.workers,
                 )
             )
+            self.devices = self._resources.enter_context(cluster(layout_of(recipe)))
+            reporter.log(f"starting {recipe.rollout.engines} rollout worker(s)")
+            self.pool = RolloutPool(
+                engine_settings(recipe, self.devices, checkpoint, self.processor),
+                self.devices.engines,
+                start_timeout_s=recipe.rollout.start_timeout_s,
+                timeout_s=recipe.rollout.timeout_s,
+            )
+            self._resources.callback(self.pool.close)
         except BaseException:
             self._resources.close()
             raise
@@ -96,7 +104,7 @@ class RunContext:
         return prompt
 
     def grade(self, groups: Sequence[Group]) -> list[Group]:
-        """Score every response.
+        """Score every response. What could not be graded is counted and shown.
 
         Raises:
             RuntimeError: too many could not be graded (`rewards.max_failure_share`).
@@ -104,6 +112,9 @@ class RunContext:
         items = [(group.problem, t.text) for group in groups for t in group.trajectories]
         scores = self.grader.grade(items)
         check_failure_share(scores, self.recipe.rewards.max_failure_share, self.grader)
+        errors = [score.error for score in scores if score.outcome is Outcome.NOT_GRADED]
+        if errors:
+            self.reporter.log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
         remaining = iter(scores)
         return [
             replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
@@ -111,7 +122,8 @@ class RunContext:
         ]
 
     def evaluate(self, name: str) -> None:
-        """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses."""
+        """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses; over
+        those alone that were graded, by a grader that judges answers."""
         data = self.recipe.data
         sampling = replace(
             self.sampling, samples=data.eval_samples, temperature=data.eval_temperature
@@ -119,13 +131,18 @@ class RunContext:
         with self.reporter.timer("evaluate"):
             groups = self.grade(collect(self.pool, self.processor, self.held_out, sampling))
         scores = [score for group in groups for score in group.scores]
-        graded = [score for score in scores if score.outcome is not Outcome.NOT_GRADED]
+        verdicts = [score.correct for score in scores if score.correct is not None]
+        graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]
         lengths = [t.length for group in groups for t in group.trajectories]
         self.reporter.evaluation(
             name,
-            sum(score.correct is True for score in graded),
-            len(graded),
-            {"not_graded": len(scores) - len(graded), "length": sum(lengths) / len(lengths)},
+            sum(verdicts),
+            len(verdicts),
+            {
+                "reward": mean(graded),
+                "length": mean(lengths),
+                "not_graded": len(scores) - len(graded),
+            },
         )
 
     def publish_checkpoint(self, folder: str) -> None:
@@ -134,7 +151,9 @@ class RunContext:
         tensors = ((name, reader.read(name)) for name in sorted(reader.names()))
         self.pool.publish(put_buckets(tensors, BUCKET_BYTES), self.pool.version + 1)
 
-    def learner_settings(self, checkpoint: str, optimizer: Optimizer, tau: float) -> LearnerSettings:
+    def learner_settings(
+        self, checkpoint: str, optimizer: Optimizer, tau: float
+    ) -> LearnerSettings:
         """What a learner rank, in SFT or RL, has to know."""
         recipe = self.recipe
         return LearnerSettings(
@@ -152,6 +171,11 @@ class RunContext:
             timeout_s=recipe.learner.timeout_s,
             seed=recipe.seed,
         )
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN, which reports show as unknown, where there is nothing."""
+    return sum(values) / len(values) if values else math.nan
 
 
 def engine_settings(recipe: Recipe, devices: Cluster, checkpoint: str, processor) -> EngineSettings:

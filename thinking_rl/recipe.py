@@ -18,10 +18,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista", "plain")
+BENCHMARKS = ("mmmu", "mmmu_pro", "mmmu_pro_vision", "mathvision", "mathvista", "gsm8k", "math500")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 
@@ -67,12 +69,38 @@ class Source(Section):
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Procedural difficulty levels, drawn evenly."""
+    thinking: bool = True
+    """Whether procedural responses, for the warm-up, think first or give the answer alone."""
 
     @model_validator(mode="after")
     def _has_a_path(self) -> Source:
         if self.format != "procedural" and not self.path:
             raise ValueError(f"format {self.format} needs a `path`")
         return self
+
+
+class BenchmarkRun(Section):
+    """A benchmark that is run along RL (`rl.benchmarks_every`), scored by its official rules and by
+    the strict grader."""
+
+    name: str
+    path: str | None = None
+    """A file, a folder or a hub id; None: the official data set on the hub."""
+    split: str | None = None
+    """None: the one that scores are reported on."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first problems."""
+    samples: int = Field(default=1, ge=1)
+    """Responses per problem; pass@1 is their mean."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in BENCHMARKS:
+            near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"no benchmark {name!r}{hint}; known: {', '.join(BENCHMARKS)}")
+        return name
 
 
 class Data(Section):
@@ -85,7 +113,9 @@ class Data(Section):
     """Responses per held-out problem; pass@1 is their mean."""
     eval_temperature: float = Field(default=0.0, ge=0)
     instruction: str = ""
-    """Appended to every question, on a line of its own."""
+    """Appended to every question, on a line of its own; not to those of benchmarks."""
+    benchmarks: list[BenchmarkRun] = []
+    """Run in the RL stage, at the temperature `eval_temperature`."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -144,6 +174,8 @@ class RL(Section):
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
     evaluate_every: int = Field(default=0, ge=0)
     """Iterations between evaluations; 0: only at the end."""
+    benchmarks_every: int = Field(default=0, ge=0)
+    """Iterations between runs of `data.benchmarks`; 0: only after the last."""
     checkpoint_every: int = Field(default=0, ge=0)
     """Iterations between checkpoints; 0: only at the end."""
     agreement_responses: int = Field(default=8, ge=1)
@@ -432,12 +464,13 @@ def _with_paths(recipe: Recipe) -> Recipe:
             raise RecipeError(f"data_dir: no such folder: {folder}")
         document["data_dir"] = str(folder)
     lists = {"data.train": document["data"]["train"], "data.eval": document["data"]["eval"]}
+    lists["data.benchmarks"] = document["data"]["benchmarks"]
     if recipe.sft:
         lists["sft.data"] = document["sft"]["data"]
     for key, sources in lists.items():
         for index, source in enumerate(sources):
             for name in ("path", "image_root"):
-                if source[name]:
+                if source.get(name):
                     where = f"{key}.{index}.{name}"
                     source[name] = _located(source[name], document["data_dir"], where)
     return Recipe.model_validate(document)

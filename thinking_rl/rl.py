@@ -10,13 +10,12 @@ from pathlib import Path
 from rollouts.collect import Prompt, collect
 from thinking_rl.advantage import count_groups, set_advantages, trainable
 from thinking_rl.agreement import Agreement, conversation_of, measure, require
-from thinking_rl.context import BUCKET_BYTES, RunContext
-from thinking_rl.data import problem_stream
+from thinking_rl.context import BUCKET_BYTES, RunContext, mean
 from thinking_rl.learner.actors import LearnerGroup
 from thinking_rl.learner.packing import Conversation
 from thinking_rl.recipe import RL
 from thinking_rl.sampler import UniformSampler
-from thinking_rl.types import Group, Outcome
+from thinking_rl.types import FinishReason, Group, Outcome
 
 CHECKPOINTS_KEPT = 2
 
@@ -32,15 +31,17 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
     """
     rl = run.recipe.rl
     assert rl is not None
-    learner = LearnerGroup(
-        run.learner_settings(checkpoint, rl.optimizer, rl.tau),
-        run.devices.learners,
-        tokens_per_microbatch=run.recipe.learner.tokens_per_microbatch,
-        media_token_id=run.processor.media_token_id,
-    )
+    with run.reporter.timer("start"):
+        learner = LearnerGroup(
+            run.learner_settings(checkpoint, rl.optimizer, rl.tau),
+            run.devices.learners,
+            tokens_per_microbatch=run.recipe.learner.tokens_per_microbatch,
+            media_token_id=run.processor.media_token_id,
+        )
     try:
-        prove(run, learner, "before the first iteration")
-        sampler = UniformSampler(problem_stream(run.recipe.data.train, run.recipe.seed))
+        with run.reporter.timer("prove"):
+            prove(run, learner, "before the first iteration")
+        sampler = UniformSampler(run.problems)
         for iteration in range(rl.iterations):
             with run.reporter.timer("rollout"):
                 problems = sampler.draw(rl.problems_per_iteration)
@@ -91,7 +92,9 @@ def minibatches(
         if group.has_signal
     ]
     parts = min(steps, len(useful))
-    shares = [useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)]
+    shares = [
+        useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)
+    ]
     return [[one for group in share for one in group] for share in shares]
 
 
@@ -123,19 +126,19 @@ def prove(run: RunContext, learner: LearnerGroup, when: str) -> Agreement:
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What an iteration's responses were like; means are over graded responses."""
+    """What an iteration's responses were like. The reward is a mean over graded responses, the
+    accuracy over those with a verdict; NaN where there is none."""
     scores = [score for group in groups for score in group.scores]
-    graded = [score for score in scores if score.outcome is not Outcome.NOT_GRADED]
-    lengths = [t.length for group in groups for t in group.trajectories]
-    stopped = [
-        t.finish_reason.value == "stop" for group in groups for t in group.trajectories
-    ]
+    graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]
+    verdicts = [score.correct for score in scores if score.correct is not None]
+    trajectories = [t for group in groups for t in group.trajectories]
+    lengths = [t.length for t in trajectories]
     counts = count_groups(groups)
     return {
-        "reward": sum(score.value for score in graded) / max(len(graded), 1),
-        "accuracy": sum(score.correct is True for score in graded) / max(len(graded), 1),
-        "length": sum(lengths) / len(lengths),
-        "finished": sum(stopped) / len(stopped),
+        "reward": mean(graded),
+        "accuracy": mean(verdicts),
+        "length": mean(lengths),
+        "finished": mean([t.finish_reason is FinishReason.STOP for t in trajectories]),
         "tokens": sum(lengths),
         "not_graded": len(scores) - len(graded),
         "groups": counts.total,

@@ -7,23 +7,29 @@ The model is sharded by FSDP2 before the trainer sees it, with the learner's own
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from thinking_rl.data import Example
 from thinking_rl.learner.actors import free_address
-from thinking_rl.learner.learner import LearnerSettings, build_model, join
+from thinking_rl.learner.learner import LearnerSettings, build_model, clip_gradients, join
 from thinking_rl.learner.packing import Conversation, pack_row
 from thinking_rl.model.processing import KimiVLProcessor, load_processor, problem_messages
 from thinking_rl.model.weights import full_tensors, save_released
 from thinking_rl.recipe import SFT
+
+FINAL_LEARNING_RATE_SHARE = 0.1
+"""The learning rate ends at a tenth of its peak, as in the Kimi-VL report (section 2.4)."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,16 @@ class PackedSFTTrainer(SFTTrainer):
     """SFTTrainer on packed rows: the model computes the loss without building the logits."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        assert num_items_in_batch is not None
+        # All of a step's conversations may have been too long.
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch.clamp(min=1))
         # Gradients are averaged over ranks, the count is over all of them.
         loss = outputs.loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _clip_grad_norm(self, model):
+        """The learner's own clipping, which refuses a step that is not finite."""
+        return clip_gradients(model, self.args.max_grad_norm)
 
 
 class _Progress(TrainerCallback):
@@ -101,10 +113,15 @@ class _Progress(TrainerCallback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+        self._last = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._last = time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:
             kept = {k: float(logs[k]) for k in ("loss", "grad_norm", "learning_rate") if k in logs}
+            kept["seconds"], self._last = time.monotonic() - self._last, time.monotonic()
             self.rows.append({"step": state.global_step - 1, **kept})
 
 
@@ -144,7 +161,9 @@ class SFTActor:
             callbacks=[self._callback],
         )
         trainer.train()
-        if collator.dropped >= len(job.examples) // self.world_size:
+        dropped = torch.tensor(collator.dropped, device=device)
+        dist.all_reduce(dropped)
+        if dropped >= len(job.examples):
             raise ValueError(
                 f"all conversations are longer than sft.max_tokens ({job.sft.max_tokens}); raise it"
             )
@@ -154,7 +173,7 @@ class SFTActor:
         else:
             for _ in weights:
                 pass
-        return {"examples": len(job.examples), "dropped": collator.dropped}
+        return {"examples": len(job.examples), "dropped": int(dropped)}
 
     def _arguments(self, job: SFTJob) -> SFTConfig:
         sft, optimizer = job.sft, job.sft.optimizer
@@ -166,7 +185,8 @@ class SFTActor:
             per_device_train_batch_size=at_once,
             gradient_accumulation_steps=sft.batch_size // (at_once * self.world_size),
             learning_rate=optimizer.learning_rate,
-            lr_scheduler_type="constant_with_warmup",
+            lr_scheduler_type="cosine_with_min_lr",
+            lr_scheduler_kwargs={"min_lr_rate": FINAL_LEARNING_RATE_SHARE},
             warmup_steps=optimizer.warmup_steps,
             adam_beta1=optimizer.betas[0],
             adam_beta2=optimizer.betas[1],

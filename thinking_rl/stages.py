@@ -9,9 +9,7 @@ from pathlib import Path
 
 import ray
 
-from thinking_rl.cluster import cluster
 from thinking_rl.context import RunContext
-from thinking_rl.data import example_stream
 from thinking_rl.export import copy_checkpoint_files
 from thinking_rl.model.tiny import write_tiny
 from thinking_rl.recipe import Recipe
@@ -26,7 +24,7 @@ POLL_S = 0.5
 def run(recipe: Recipe, reporter: Reporter) -> None:
     """Run a recipe to its end. Everything is written under `recipe.run_dir`."""
     start = starting_checkpoint(recipe)
-    with cluster(recipe) as devices, RunContext(recipe, reporter, devices, start) as context:
+    with RunContext(recipe, reporter, start) as context:
         checkpoint = start
         context.evaluate("start")
         if "sft" in recipe.stages:
@@ -77,7 +75,7 @@ def run_sft(context: RunContext, checkpoint: str) -> str:
     recipe, sft = context.recipe, context.recipe.sft
     assert sft is not None
     out = context.folder("checkpoints", "sft")
-    examples = example_stream(sft.data, recipe.seed).draw(sft.steps * sft.batch_size)
+    examples = context.examples.draw(sft.steps * sft.batch_size)
     job = SFTJob(
         context.learner_settings(checkpoint, sft.optimizer, tau=0.0),
         sft,
@@ -102,7 +100,7 @@ def run_sft(context: RunContext, checkpoint: str) -> str:
             context.reporter.log(f"sft: {counts['dropped']} too long conversations left out")
     finally:
         for actor in actors:
-            ray.kill(actor)
+            ray.kill(actor)  # pyright: ignore[reportArgumentType]
     copy_checkpoint_files(checkpoint, out)
     return out
 

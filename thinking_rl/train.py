@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
-RUN_FILES = ("summary.json", "metrics.jsonl", "recipe.yaml", "error.log")
+RUN_FILES = ("summary.json", "metrics.jsonl", "recipe.yaml", "error.log", "not_graded.jsonl")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

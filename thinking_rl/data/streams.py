@@ -146,7 +146,9 @@ def _supply(source: Source, key: str, response_needed: bool) -> Supply:
 def _procedural_supply(source: Source, key: str, held_out: bool) -> Supply:
     families = source.families or FAMILIES
     side = "held-out" if held_out else "train"
-    return lambda i: procedural.generate(f"{side}/{key}/{i}", families, source.levels, held_out)
+    return lambda i: procedural.generate(
+        f"{side}/{key}/{i}", families, source.levels, held_out, source.thinking
+    )
 
 
 class _EpochShuffle:

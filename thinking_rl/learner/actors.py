@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from thinking_rl.learner.learner import Learner, LearnerSettings
 from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, split_by_tokens
@@ -84,16 +85,16 @@ class LearnerGroup:
         for rank, call in enumerate(calls):
             try:
                 results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
-            except ray.exceptions.GetTimeoutError:
+            except GetTimeoutError:
                 raise LearnerError(
                     f"learner rank {rank} did not answer within {self.settings.timeout_s:.0f} s "
                     "(learner.timeout_s)"
                 ) from None
-            except ray.exceptions.RayTaskError as error:
+            except RayTaskError as error:
                 if isinstance(error.cause, (ValueError, OSError, FloatingPointError)):
                     raise error.cause from None
                 raise LearnerError(f"learner rank {rank} failed: {error.cause!r}") from error
-            except ray.exceptions.RayActorError as error:
+            except RayActorError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise LearnerError(f"learner rank {rank} died: {reason}") from None
         return results
@@ -176,5 +177,5 @@ class LearnerGroup:
     def close(self) -> None:
         """End the processes."""
         for actor in self.actors:
-            ray.kill(actor)
+            ray.kill(actor)  # pyright: ignore[reportArgumentType]
         self.actors = []

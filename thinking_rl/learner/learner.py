@@ -6,6 +6,7 @@ whoever has less work is given empty rows, since every forward and backward is c
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
+from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from thinking_rl.learner.packing import PackedRow
@@ -107,6 +111,7 @@ class Learner:
         values = [self._logprobs(row.to(self.device))[0].cpu() for row in rows]
         # A forward alone leaves the root's parameters gathered; an optimizer made then would
         # hold copies that no forward ever reads.
+        assert isinstance(self.model, FSDPModule)
         self.model.reshard()
         return values
 
@@ -117,9 +122,8 @@ class Learner:
         The first minibatch needs no reference pass: until its step the policy is the reference.
         """
         self._minibatches = [list(rows) for rows in minibatches]
-        later = [self.logprobs(rows) for rows in self._minibatches[1:]]
-        first: list[torch.Tensor | None] = [None] * len(self._minibatches[0])
-        self._references = [first, *later]
+        self._references = [[None] * len(self._minibatches[0])]
+        self._references += [[*self.logprobs(rows)] for rows in self._minibatches[1:]]
         if self.settings.reset_optimizer:
             self.optimizer = self._new_optimizer()
 
@@ -151,23 +155,9 @@ class Learner:
             (output.loss * self.world_size).backward()
             sums.add(loss=output.loss.item(), entropy=entropy.sum().item())
             sums.add(**{name: value.item() for name, value in output.metrics.items()})
-        grad_norm = self._clip()
+        grad_norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizer.step()
         return sums.reduce() | {"grad_norm": grad_norm}
-
-    def _clip(self) -> float:
-        """Clip the global gradient norm.
-
-        Raises:
-            FloatingPointError: the norm is not finite.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.settings.max_grad_norm
-        )
-        value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-        if not torch.isfinite(torch.tensor(value)):
-            raise FloatingPointError(f"gradient norm is {value}; the step was not taken")
-        return value
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Released (name, full tensor) pairs in the engine's dtype; collective."""
@@ -190,15 +180,24 @@ class Learner:
         """
         model, optimizer = get_state_dict(self.model, self.optimizer)
         try:
-            dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=str(folder))
-        except Exception as error:
+            save_sharded({"model": model, "optimizer": optimizer}, checkpoint_id=str(folder))
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
             raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
 
     def load(self, folder: str | Path) -> None:
-        """Read what `save` wrote, also with another number of ranks; collective."""
+        """Read what `save` wrote, also with another number of ranks; collective.
+
+        Raises:
+            ValueError: the checkpoint is missing, incomplete, or of another model.
+        """
         model, optimizer = get_state_dict(self.model, self.optimizer)
         state = {"model": model, "optimizer": optimizer}
-        dcp.load(state, checkpoint_id=str(folder))
+        try:
+            load_sharded(state, checkpoint_id=str(folder))
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
+            raise ValueError(
+                f"{folder}: not a checkpoint that this model can continue from: {error}"
+            ) from error
         set_state_dict(
             self.model,
             self.optimizer,
@@ -207,9 +206,20 @@ class Learner:
         )
 
 
-def join(
-    settings: LearnerSettings, rank: int, world_size: int, rendezvous: str
-) -> torch.device:
+def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
+    """Clip the gradients to a global norm, which is returned; collective.
+
+    Raises:
+        FloatingPointError: the norm is not finite.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    if not math.isfinite(value):
+        raise FloatingPointError(f"gradient norm is {value}; the step was not taken")
+    return value
+
+
+def join(settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> torch.device:
     """Set this process up as a rank: threads, seed, process group. Returns its device."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)

@@ -55,7 +55,6 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_attention_backend = True
     _no_split_modules = ["DeepseekV3DecoderLayer", "MoonViTBlock"]  # noqa: RUF012
     _keep_in_fp32_modules_strict = ["e_score_correction_bias"]  # noqa: RUF012
-    _tied_weights_keys = None
 
     def __init__(self, config: KimiVLConfig):
         super().__init__(config)
@@ -145,14 +144,15 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         grids = as_grids(image_grid_hws)
         if lengths is not None:
-            assert input_ids is not None and labels is not None
+            assert input_ids is not None
+            assert labels is not None
             count = kwargs.get("num_items_in_batch")
             order = kwargs.get("picture_order")
             row, targets = input_ids[0], labels[0]
             positions = (targets != self.config.ignore_index).nonzero().flatten()
             logprobs, _ = self._token_logprobs(row, lengths, positions, pixel_values, grids, order)
             loss = -logprobs.sum() / (max(len(positions), 1) if count is None else count)
-            return MoeCausalLMOutputWithPast(loss=loss)
+            return MoeCausalLMOutputWithPast(loss=loss)  # pyright: ignore[reportArgumentType]
         if inputs_embeds is None:
             assert input_ids is not None
             # Generation passes the pictures along at every step; they belong to the first.

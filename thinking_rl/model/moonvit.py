@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from thinking_rl.model.attention import SegmentLayout, attend
 from thinking_rl.model.configuration import MoonViTConfig
@@ -117,9 +118,7 @@ class MoonViTEncoder(nn.Module):
 
     def __init__(self, config: MoonViTConfig):
         super().__init__()
-        self.blocks = nn.ModuleList(
-            [MoonViTBlock(config) for _ in range(config.num_hidden_layers)]
-        )
+        self.blocks = nn.ModuleList([MoonViTBlock(config) for _ in range(config.num_hidden_layers)])
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=1e-5)
 
 
@@ -143,9 +142,7 @@ class MoonViT(nn.Module):
         cos, sin = angles.cos(), angles.sin()
         for block in self.encoder.blocks:
             if self.gradient_checkpointing and self.training:
-                x = torch.utils.checkpoint.checkpoint(
-                    block, x, layout, cos, sin, use_reentrant=False
-                )
+                x = checkpoint(block, x, layout, cos, sin, use_reentrant=False)
             else:
                 x = block(x, layout, cos, sin)
         return self.merge(self.encoder.final_layernorm(x), grids)
@@ -154,9 +151,7 @@ class MoonViT(nn.Module):
         """Group raster-ordered patches [sum(h * w), d] into cells [sum(h * w) / 4, 4, d]."""
         down, across = self.config.merge_kernel_size
         cells = []
-        for patches, (height, width) in zip(
-            x.split([h * w for h, w in grids]), grids, strict=True
-        ):
+        for patches, (height, width) in zip(x.split([h * w for h, w in grids]), grids, strict=True):
             grid = patches.view(height // down, down, width // across, across, -1)
             cells.append(grid.transpose(1, 2).reshape(-1, down * across, patches.shape[-1]))
         return torch.cat(cells)

