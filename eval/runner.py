@@ -95,7 +95,7 @@ def _answer(
     benchmark: Benchmark, items: Sequence[tuple[Problem, int]], model: Model, asking: Asking
 ) -> list[Answer]:
     """Sample, and where a budget ran out, close the thinking and sample the answer."""
-    prompts = {problem.id: _render(benchmark, problem, model, asking) for problem, _ in items}
+    prompts = {problem.id: render(benchmark, problem, model, asking) for problem, _ in items}
     budget = asking.thinking_budget
     sampling = Sampling(1, budget or asking.max_tokens, asking.temperature, asking.top_p)
     media, decode = model.processor.media_token_id, _decoder(model.processor)
@@ -153,7 +153,9 @@ def _sample(
     ], reasons
 
 
-def _render(benchmark: Benchmark, problem: Problem, model: Model, asking: Asking) -> Prompt:
+def render(benchmark: Benchmark, problem: Problem, model: Model, asking: Asking) -> Prompt:
+    """A problem's prompt. Raises ValueError where it leaves no room for a response, or none for the
+    whole thinking budget."""
     asked = benchmark.prompt(problem, asking.style)
     # The benchmark's own wording lists the choices already.
     prompt = render_prompt(model.processor, replace(asked, choices=()))

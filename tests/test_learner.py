@@ -134,9 +134,10 @@ def plain(settings, config):
             loss = (-one.advantage * values.sum() + 0.3 / 2 * ratio**2) / len(batch)
             loss.backward()
             total += loss.item()
-        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).double().norm().item()
-        for parameter in model.parameters():
-            parameter.grad *= min(1.0, settings.max_grad_norm / norm)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).double().norm().item()
+        for gradient in gradients:
+            gradient *= min(1.0, settings.max_grad_norm / norm)
         optimizer.step()
         steps.append({"loss": total, "grad_norm": norm})
     return steps, {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -146,7 +147,8 @@ def close(a, b, tolerance):
     """Largest absolute difference of two sets of arrays; a step moves weights by about RATE."""
     assert a.keys() == b.keys()
     for name in a:
-        assert abs(a[name] - b[name]).max() <= tolerance, name
+        difference = abs(a[name] - b[name]).max()
+        assert difference <= tolerance, f"{name}: {difference}"
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -157,7 +159,7 @@ def test_steps_equal_plain_autograd(runs, plain, world_size):
         for step, expected in zip(measured, steps, strict=True):
             assert step["loss"] == pytest.approx(expected["loss"], rel=1e-5)
             assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
-        close(after, weights, 1e-5)
+        close(after, weights, 0.05 * RATE)
 
 
 def test_two_processes_equal_one(runs):
@@ -209,7 +211,7 @@ def test_export_holds_the_trained_weights(runs):
 def in_bfloat16(rank, world_size, settings, rendezvous):
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
     learner = Learner(settings, rank, world_size, rendezvous)
-    router = learner.model.language_model.model.layers[1].mlp.gate
+    router = learner.model.get_submodule("language_model.model.layers.1.mlp.gate")
     seen = []
     router.register_forward_hook(
         lambda module, given, output: seen.append(
@@ -218,7 +220,7 @@ def in_bfloat16(rank, world_size, settings, rendezvous):
     )
     steps = iterate(learner, config, rank, world_size)
     masters = {p.dtype for p in learner.model.parameters()}
-    gradients = {p.grad.dtype for p in learner.model.parameters()}
+    gradients = {p.grad.dtype for p in learner.model.parameters() if p.grad is not None}
     sent = {name: tensor.dtype for name, tensor in learner.weights()}
     return steps, set(seen), masters, gradients, sent
 

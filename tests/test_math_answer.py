@@ -139,3 +139,33 @@ def test_equal_large_powers_are_right():
 def test_nearly_equal_constants_differ():
     """e^(pi sqrt 163) is a whole number to 30 digits only."""
     assert grade("262537412640768744", r"\boxed{e^{\pi\sqrt{163}}}") is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        ("(A) and (D)\n\n(A) 1, 6, 7\n(D) 1, 2, 3", Outcome.WRONG),
+        ("A, b, c, d", Outcome.WRONG),
+        ("We compare the pictures.\nA or D", Outcome.WRONG),
+        ("A and D look alike.\nThe answer is (D).", Outcome.RIGHT),
+        ("A and D\nare alike but for the hat, so the answer is D.", Outcome.RIGHT),
+        ("Neither (A) nor (B) fits, so (D)", Outcome.RIGHT),
+        ("D", Outcome.RIGHT),
+    ],
+)
+def test_several_options_are_no_choice(response: str, outcome: Outcome) -> None:
+    assert grade("D", response, choices=("A", "B", "C", "D", "E")) is outcome
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Label the points (A), (B) and $O$.\nAs $\\angle C = \\angle AXD$, we have $\\angle B = 9",
+        'dot("$A$",A,SE); dot("$B$",B,SW);\n label("$2$",(A+P)/2,W); label("$1$",(B',
+        "In triangle ABC, AC is 6 and BC is 8. Dividing both sides, we have BD = \\frac{48}{",
+    ],
+)
+def test_a_point_in_a_derivation_cut_off_is_no_choice(response: str) -> None:
+    for expected in "ABCDE":
+        choices = ("17", "18", "19", "20", "21")
+        assert grade(expected, response, choices) is Outcome.WRONG

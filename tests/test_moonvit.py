@@ -54,18 +54,14 @@ def written_again(weights, patches, grid, heads, layers):
     x = x + table.reshape(-1, dim)
 
     head_dim = dim // heads
-    turns = torch.empty(height * width, head_dim // 2, dtype=torch.complex64)
+    angles = torch.empty(height * width, head_dim // 2)
     for row in range(height):
         for column in range(width):
             for k in range(head_dim // 4):
                 frequency = 10000 ** (-4 * k / head_dim)
-                place = row * width + column
-                turns[place, 2 * k] = complex(
-                    math.cos(column * frequency), math.sin(column * frequency)
-                )
-                turns[place, 2 * k + 1] = complex(
-                    math.cos(row * frequency), math.sin(row * frequency)
-                )
+                angles[row * width + column, 2 * k] = column * frequency
+                angles[row * width + column, 2 * k + 1] = row * frequency
+    turns = torch.polar(torch.ones_like(angles), angles)
 
     def turned(vectors):
         pairs = torch.view_as_complex(vectors.reshape(len(vectors), heads, -1, 2))
@@ -133,7 +129,7 @@ def test_vllm_computes_the_same_from_our_weights(tower, config):
     assert (rotate(query, angles.cos(), angles.sin()) - their_query).abs().max() < 1e-5
 
     x = torch.randn(len(values), 96)
-    cells = theirs.patch_merger(x, torch.tensor(grids), [2, 2])
+    cells = theirs.patch_merger(x, torch.tensor(grids), (2, 2))
     assert torch.equal(tower.merge(x, grids), torch.cat(cells))
 
 

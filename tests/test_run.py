@@ -143,7 +143,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, tiny_checkpoint: Pa
     for file in tiny_checkpoint.iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
     config = json.loads((broken / "config.json").read_text())
-    config["text_config"]["num_attention_heads"] = 3
+    config["text_config"]["intermediate_size"] = 384  # the weights have another shape
     (broken / "config.json").write_text(json.dumps(config))
     run = ShortRun(tmp_path)
     code, _, err = run.run("stages=[rl]", f"model.path={broken}")
@@ -166,10 +166,10 @@ def test_a_faulty_reward_stops_the_run_with_examples(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 40 MiB: a model fits, its optimizer does not."""
+    """A file system of 16 MiB: the first model fits, a checkpoint does not."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, check=False, timeout=10).returncode:
         pytest.skip("a small file system can only be mounted by root")
     yield folder

@@ -167,7 +167,8 @@ def test_one_process_trains(runs, processor, tiny_checkpoint):
     expected = loss_by_hand(processor, tiny_checkpoint, seen[0])
     assert rows[0]["loss"] == pytest.approx(expected, rel=1e-5)
     assert rows[2]["loss"] < rows[0]["loss"]
-    assert all(row["learning_rate"] == RATE and row["grad_norm"] > 0 for row in rows)
+    assert rows[0]["learning_rate"] == RATE
+    assert all(row["grad_norm"] > 0 for row in rows)
     before, after = CheckpointReader(tiny_checkpoint), CheckpointReader(out)
     assert before.names() == after.names()
     for name in after.names():

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from eval.benchmark import Benchmark
 from eval.registry import get_benchmark
-from eval.runner import Asking, Model, ask, measure
-from thinking_rl.context import RunContext
+from eval.runner import Asking, Model, ask, measure, render
+from thinking_rl.model.processing import KimiVLProcessor
+from thinking_rl.recipe import BenchmarkRun, Recipe
 from thinking_rl.report.summary import BENCHMARK
+from thinking_rl.types import Problem
+
+if TYPE_CHECKING:
+    from thinking_rl.context import RunContext
+
+
+def load_benchmarks(
+    recipe: Recipe, processor: KimiVLProcessor
+) -> list[tuple[Benchmark, list[Problem], Asking]]:
+    """The problems of `data.benchmarks` and how they are asked.
+
+    Raises ValueError where data cannot be used, or a prompt is too long: better now than after
+    hours of training.
+    """
+    loaded = []
+    model = Model(processor, lambda _: [], recipe.rollout.max_model_tokens)
+    for one in recipe.data.benchmarks:
+        benchmark, asking = get_benchmark(one.name), asking_of(recipe, one)
+        problems = benchmark.load(one.path, one.split, one.limit)
+        for problem in problems:
+            render(benchmark, problem, model, asking)
+        loaded.append((benchmark, problems, asking))
+    return loaded
+
+
+def asking_of(recipe: Recipe, one: BenchmarkRun) -> Asking:
+    """How the recipe asks a benchmark's problems."""
+    return Asking(
+        samples=one.samples,
+        temperature=recipe.data.eval_temperature,
+        max_tokens=recipe.rollout.max_response_tokens,
+        seed=recipe.seed,
+    )
 
 
 def run_benchmarks(run: RunContext, done: int) -> None:
-    """Run `data.benchmarks`, if they are due after `done` RL iterations, and report each as
-    `benchmark/<name>@iteration_<done>`: official counts, and strict beside them.
-
-    Raises ValueError where a benchmark's data cannot be used.
-    """
-    recipe = run.recipe
-    rl, rollout = recipe.rl, recipe.rollout
+    """Run the benchmarks, if they are due after `done` RL iterations, and report each as
+    `benchmark/<name>@iteration_<done>`: official counts, and strict beside them."""
+    rl = run.recipe.rl
     assert rl is not None
     is_due = rl.benchmarks_every and done % rl.benchmarks_every == 0
     if not (is_due or done == rl.iterations):
         return
-    model = Model(run.processor, run.pool.generate, rollout.max_model_tokens)
-    for one in recipe.data.benchmarks:
-        benchmark = get_benchmark(one.name)
-        asking = Asking(
-            samples=one.samples,
-            temperature=recipe.data.eval_temperature,
-            max_tokens=rollout.max_response_tokens,
-            seed=recipe.seed,
-        )
+    model = Model(run.processor, run.pool.generate, run.recipe.rollout.max_model_tokens)
+    for benchmark, problems, asking in run.benchmarks:
         with run.reporter.timer("benchmarks"):
-            problems = benchmark.load(one.path, one.split, one.limit)
-            result = measure(benchmark, problems, ask(benchmark, problems, model, asking), asking)
+            answers = ask(benchmark, problems, model, asking)
+            result = measure(benchmark, problems, answers, asking)
         run.reporter.evaluation(
-            f"{BENCHMARK}{one.name}@iteration_{done}",
+            f"{BENCHMARK}{benchmark.name}@iteration_{done}",
             result.official_right,
-            result.problems * result.samples,
+            len(answers),
             {
                 "strict": result.strict.mean,
                 "strict_right": result.strict_right,

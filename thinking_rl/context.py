@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from rewards.pool import GradingPool, check_failure_share
 from rollouts.collect import Prompt, Sampling, collect, render_prompt
 from rollouts.engine import EngineSettings
 from rollouts.pool import RolloutPool, put_buckets
+from thinking_rl.benchmarking import load_benchmarks
 from thinking_rl.cluster import Cluster, cluster, layout_of
 from thinking_rl.data import example_stream, fixed_problems, problem_stream
 from thinking_rl.learner.learner import LearnerSettings
@@ -20,7 +22,7 @@ from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader
 from thinking_rl.recipe import Optimizer, Recipe
 from thinking_rl.report.progress import Reporter
-from thinking_rl.types import Group, Outcome, Problem
+from thinking_rl.types import Group, Outcome, Problem, Score
 
 BUCKET_BYTES = 2**30
 
@@ -50,6 +52,7 @@ class RunContext:
             self.examples = example_stream(recipe.sft.data, recipe.seed)
         if "rl" in recipe.stages:
             self.problems = problem_stream(data.train, recipe.seed)
+            self.benchmarks = load_benchmarks(recipe, self.processor)
         held_out = fixed_problems(data.eval, data.eval_problems, recipe.seed)
         self.held_out = [self.render(problem) for problem in held_out]
         self._resources = ExitStack()
@@ -104,13 +107,16 @@ class RunContext:
         return prompt
 
     def grade(self, groups: Sequence[Group]) -> list[Group]:
-        """Score every response. What could not be graded is counted and shown.
+        """Score every response. What could not be graded is counted, shown, and kept with its
+        input in `not_graded.jsonl`.
 
         Raises:
             RuntimeError: too many could not be graded (`rewards.max_failure_share`).
         """
         items = [(group.problem, t.text) for group in groups for t in group.trajectories]
+        self.grader.reset_statistics()
         scores = self.grader.grade(items)
+        keep_not_graded(items, scores, Path(self.folder("not_graded.jsonl")))
         check_failure_share(scores, self.recipe.rewards.max_failure_share, self.grader)
         errors = [score.error for score in scores if score.outcome is Outcome.NOT_GRADED]
         if errors:
@@ -120,6 +126,18 @@ class RunContext:
             replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
             for group in groups
         ]
+
+    def grader_metrics(self) -> dict[str, float]:
+        """Latency and failures by grader of the last `grade`: `grader/<name>/<what>`."""
+        return {
+            f"grader/{name}/{what}": value
+            for name, entry in self.grader.statistics().items()
+            for what, value in (
+                ("p50_s", entry["p50_s"]),
+                ("p99_s", entry["p99_s"]),
+                *entry["failures"].items(),
+            )
+        }
 
     def evaluate(self, name: str) -> None:
         """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses; over
@@ -176,6 +194,29 @@ class RunContext:
 def mean(values: Sequence[float]) -> float:
     """The mean; NaN, which reports show as unknown, where there is nothing."""
     return sum(values) / len(values) if values else math.nan
+
+
+def keep_not_graded(
+    items: Sequence[tuple[Problem, str]], scores: Sequence[Score], path: Path
+) -> None:
+    """Append each response that could not be graded to a jsonl file, with what it takes to try it
+    again by `python -m rewards.grade`."""
+    failed = [
+        item for item in zip(items, scores, strict=True) if item[1].outcome is Outcome.NOT_GRADED
+    ]
+    if not failed:
+        return
+    with path.open("a", encoding="utf-8") as file:
+        for (problem, response), score in failed:
+            row = {
+                "id": problem.id,
+                "response": response,
+                "answer": problem.answer,
+                "choices": problem.choices,
+                "metadata": dict(problem.metadata),
+                "error": score.error,
+            }
+            file.write(json.dumps(row, default=repr) + "\n")
 
 
 def engine_settings(recipe: Recipe, devices: Cluster, checkpoint: str, processor) -> EngineSettings:

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from thinking_rl.recipe import Recipe, RecipeError
+from thinking_rl.recipe import BenchmarkRun, Recipe, RecipeError
 from thinking_rl.sizing import GIB, TINY_PARAMETERS, count_parameters, estimate_memory
 
 TOKENIZER_FILES = ("tiktoken.model", "tokenizer.json")
@@ -66,6 +66,9 @@ def check_inputs(recipe: Recipe) -> Plan:
             with plan.looking_at(f"{key}.{index}"):
                 text = check_source(source, response_needed=key == "sft.data")
                 plan.add("data", f"{key}.{index}", f"{text} (weight {source.weight:g})")
+    for index, one in enumerate(recipe.data.benchmarks):
+        with plan.looking_at(f"data.benchmarks.{index}"):
+            plan.add("data", f"data.benchmarks.{index}", check_benchmark(one))
     for index, part in enumerate(recipe.rewards.parts):
         with plan.looking_at(f"rewards.parts.{index}.grader"):
             rewards.check(part.grader)
@@ -106,6 +109,20 @@ def print_plan(plan: Plan, console: Console) -> None:
             console.print(Text(f"  {name:<{width}}  {text}"), soft_wrap=True)
     for warning in plan.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def check_benchmark(one: BenchmarkRun) -> str:
+    """One line about a benchmark. Raises ValueError where its first rows cannot be used."""
+    from eval.registry import get_benchmark
+    from thinking_rl.data.problems import ROWS_CHECKED
+
+    benchmark = get_benchmark(one.name)
+    count = f"first {one.limit} problems" if one.limit else "all problems"
+    if one.path is None or not Path(one.path).exists():
+        place = one.path or benchmark.hub_id
+        return f"{one.name}, {count} x {one.samples}: the hub is asked for {place} when it starts"
+    benchmark.load(one.path, one.split, min(ROWS_CHECKED, one.limit or ROWS_CHECKED))
+    return f"{one.name}, {count} x {one.samples}, from {one.path}"
 
 
 def check_model(path: str) -> str:

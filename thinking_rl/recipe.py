@@ -69,8 +69,9 @@ class Source(Section):
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Procedural difficulty levels, drawn evenly."""
-    thinking: bool = True
-    """Whether procedural responses, for the warm-up, think first or give the answer alone."""
+    careless: float = Field(default=0.0, ge=0, le=1)
+    """Share of procedural responses, for the warm-up, whose final answer is off by a little, as in
+    data that nobody verified."""
 
     @model_validator(mode="after")
     def _has_a_path(self) -> Source:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rollouts.collect import Prompt, collect
 from thinking_rl.advantage import count_groups, set_advantages, trainable
 from thinking_rl.agreement import Agreement, conversation_of, measure, require
+from thinking_rl.benchmarking import run_benchmarks
 from thinking_rl.context import BUCKET_BYTES, RunContext, mean
 from thinking_rl.learner.actors import LearnerGroup
 from thinking_rl.learner.packing import Conversation
@@ -52,7 +53,7 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
                 sampler.record(groups)
             groups = set_advantages(groups, length_weight(rl, iteration))
             batch = minibatches(prompts, groups, rl.steps_per_iteration)
-            metrics = rollout_metrics(groups)
+            metrics = rollout_metrics(groups) | run.grader_metrics()
             if batch:
                 with run.reporter.timer("learn"):
                     run.pool.sleep()
@@ -64,6 +65,7 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
             done = iteration + 1
             if rl.evaluate_every and done % rl.evaluate_every == 0 and done < rl.iterations:
                 run.evaluate(f"iteration_{done}")
+            run_benchmarks(run, done)
             if rl.checkpoint_every and done % rl.checkpoint_every == 0:
                 save_checkpoint(run, learner, done)
         final = run.folder("checkpoints", "rl")

@@ -147,7 +147,7 @@ def _procedural_supply(source: Source, key: str, held_out: bool) -> Supply:
     families = source.families or FAMILIES
     side = "held-out" if held_out else "train"
     return lambda i: procedural.generate(
-        f"{side}/{key}/{i}", families, source.levels, held_out, source.thinking
+        f"{side}/{key}/{i}", families, source.levels, held_out, source.careless
     )
 
 

@@ -156,6 +156,7 @@ class LearnerGroup:
                     "log_ratio_abs": sums["log_ratio_abs"] / len(conversations),
                 }
             )
+        self._call("release")
         return steps
 
     def weight_buckets(self, limit_bytes: int = 2**30) -> list[ray.ObjectRef]:

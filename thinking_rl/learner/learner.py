@@ -123,7 +123,8 @@ class Learner:
         """
         self._minibatches = [list(rows) for rows in minibatches]
         self._references = [[None] * len(self._minibatches[0])]
-        self._references += [[*self.logprobs(rows)] for rows in self._minibatches[1:]]
+        for rows in self._minibatches[1:]:
+            self._references.append([*self.logprobs(rows)])
         if self.settings.reset_optimizer:
             self.optimizer = self._new_optimizer()
 
@@ -158,6 +159,16 @@ class Learner:
         grad_norm = clip_gradients(self.model, self.settings.max_grad_norm)
         self.optimizer.step()
         return sums.reduce() | {"grad_norm": grad_norm}
+
+    def release(self) -> None:
+        """After an iteration's steps: give back what only they needed (gradients, and moments
+        that the next iteration would drop), before an engine on the same device wakes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._minibatches, self._references = [], []
+        if self.settings.reset_optimizer:
+            self.optimizer = self._new_optimizer()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Released (name, full tensor) pairs in the engine's dtype; collective."""

@@ -63,7 +63,7 @@ class KimiVLConfig(PreTrainedConfig):
         self.text_config = text_config
         self.ignore_index = ignore_index
         self.media_placeholder_token_id = media_placeholder_token_id
-        super().__init__(**kwargs | {"pad_token_id": pad_token_id})
+        super().__init__(pad_token_id=pad_token_id, **kwargs)  # pyright: ignore[reportCallIssue]
 
 
 def released_text_config(values: dict) -> dict:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from thinking_rl.data.example import Example
 from thinking_rl.data.procedural import arithmetic, chart, counting, spatial, text
-from thinking_rl.data.procedural.item import respond
+from thinking_rl.data.procedural.item import near_miss
 from thinking_rl.types import Problem
 
 FAMILIES = {
@@ -36,13 +36,13 @@ def generate(
     families: Sequence[str] = tuple(FAMILIES),
     levels: Sequence[int] = (1, 2, 3, 4, 5),
     held_out: bool = False,
-    thinking: bool = True,
+    careless: float = 0.0,
 ) -> Example:
     """The problem that belongs to `key`, with its worked response.
 
     Family and level are drawn evenly; then pictures are drawn until one falls on the wanted side
-    of the held-out split. The same key gives the same problem in any process on any machine. With
-    thinking=False the response is the answer alone, after an empty thought.
+    of the held-out split. The same key gives the same problem in any process on any machine. `careless`
+    is the share of responses whose final answer is off by a little.
     """
     rng = random.Random(key)
     family, level = rng.choice(families), rng.choice(levels)
@@ -61,7 +61,11 @@ def generate(
         subject=family,
         level=level,
     )
-    return Example(problem, item.response if thinking else respond("", item.answer))
+    response = item.response
+    if careless and rng.random() < careless:
+        thought, _ = response.rsplit("\\boxed", 1)
+        response = f"{thought}\\boxed{{{near_miss(rng, item.answer)}}}"
+    return Example(problem, response)
 
 
 def is_held_out(image: Image.Image) -> bool:
