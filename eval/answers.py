@@ -68,13 +68,13 @@ def _parse(line: bytes, where: str) -> Answer:
 
 
 def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write `settings.json` into a new folder; in an old one, check that they are the same.
+    """Write `settings.json`; in a folder that holds answers, check that they are the same.
 
     Entries of `data` that are new are added. Raises ValueError that names what differs.
     """
     path = folder / "settings.json"
     kept: dict[str, Any] = {"data": {}}
-    if path.exists():
+    if path.exists() and any(folder.glob("responses/*.jsonl")):
         try:
             kept = json.loads(path.read_text("utf-8"))
         except ValueError as error:

@@ -92,21 +92,26 @@ def run(options: argparse.Namespace) -> None:
     max_model_tokens = context_length(checkpoint, options)
 
     from eval.answers import AnswerFile, keep_settings, sole_writer
-    from eval.runner import ask, measure  # torch and ray: seconds
+    from eval.runner import ask, check_prompts, measure  # torch and ray: seconds
     from eval.tables import plot_budgets, table_text
 
     with ExitStack() as resources:
         resources.enter_context(sole_writer(out))
         keep_settings(out, settings(options, checkpoint, max_model_tokens))
         model = lazy_model(options, checkpoint, max_model_tokens, resources)
-        results: list[Measures] = []
+        jobs = []
         for benchmark, listed in problems:
             for asking in askings(options):
                 suffix = f".budget{asking.thinking_budget}" if asking.thinking_budget else ""
                 file = AnswerFile(out / "responses" / f"{benchmark.name}{suffix}.jsonl")
-                progress = _progress(benchmark.name + suffix)
-                answers = ask(benchmark, listed, model, asking, file, options.chunk, progress)
-                results.append(measure(benchmark, listed, answers, asking))
+                jobs.append((benchmark, listed, asking, file))
+            new = [one for one in listed if (one.id, options.samples - 1) not in file.answers]
+            check_prompts(benchmark, new, model, asking)  # the last asking is the longest
+        results: list[Measures] = []
+        for benchmark, listed, asking, file in jobs:
+            progress = _progress(file.path.stem)
+            answers = ask(benchmark, listed, model, asking, file, options.chunk, progress)
+            results.append(measure(benchmark, listed, answers, asking))
     rows = [one.as_dict() for one in results]
     (out / "results.json").write_text(json.dumps(_finite(rows), indent=2) + "\n", "utf-8")
     text = table_text(results)
@@ -133,7 +138,7 @@ def load(options: argparse.Namespace) -> list[tuple[Benchmark, list[Problem]]]:
 
 
 def askings(options: argparse.Namespace) -> list[Asking]:
-    """One way of asking, or one for each thinking budget."""
+    """One way of asking, or one for each thinking budget, in rising order."""
     from eval.runner import Asking
 
     return [

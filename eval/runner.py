@@ -85,6 +85,14 @@ def ask(
     return [answers[problem.id, sample] for problem, sample in wanted]
 
 
+def check_prompts(
+    benchmark: Benchmark, problems: Sequence[Problem], model: Model, asking: Asking
+) -> None:
+    """Raise ValueError where `ask` would: better before the first answer than after hours."""
+    for problem in problems:
+        render(benchmark, problem, model, asking)
+
+
 def request_seed(seed: int, benchmark: str, identifier: str, sample: int, part: str = "") -> int:
     """A seed below 2^63 that depends on nothing else."""
     text = "\0".join((str(seed), benchmark, identifier, str(sample), part))

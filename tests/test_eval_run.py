@@ -126,7 +126,10 @@ SETTINGS = {"seed": 0, "dtype": "float32", "data": {"gsm8k": {"place": "x", "spl
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
-    keep_settings(tmp_path, SETTINGS)
+    keep_settings(tmp_path, {**SETTINGS, "seed": 5})
+    keep_settings(tmp_path, SETTINGS)  # as long as there is no answer
+    (tmp_path / "responses").mkdir()
+    (tmp_path / "responses/gsm8k.jsonl").touch()
     keep_settings(tmp_path, {**SETTINGS, "data": {"mmmu": {"place": None, "split": None}}})
     assert list(json.loads((tmp_path / "settings.json").read_text())["data"]) == ["gsm8k", "mmmu"]
     with pytest.raises(ValueError, match=r"seed was 0 and is now 1.*another --out"):
@@ -336,7 +339,7 @@ def write_problems(folder: Path) -> Path:
 
 
 def command(checkpoint: Path, data: Path, problems: int, out: Path) -> list[str]:
-    options = f"--limit {problems} --samples 2 --max-tokens 32 --max-model-tokens 512 --chunk 8"
+    options = f"--limit {problems} --samples 2 --max-tokens 32 --max-model-tokens 2048 --chunk 8"
     options += " --image-token-limit 256 --dtype float32 --max-sequences 8"
     return [
         *(sys.executable, "-m", "eval.run", str(checkpoint), "--benchmarks", "mathvision"),

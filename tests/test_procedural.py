@@ -422,3 +422,17 @@ def test_twenty_problems_are_the_same_everywhere():
 
 def test_families_are_those_of_the_recipe():
     assert tuple(FAMILIES) == RECIPE_FAMILIES
+
+
+def test_careless_responses_think_well_and_end_a_little_off() -> None:
+    keys = [f"careless/{number}" for number in range(400)]
+    careful = [generate(key, ["arithmetic"], [1, 2, 3]) for key in keys]
+    careless = [generate(key, ["arithmetic"], [1, 2, 3], careless=0.5) for key in keys]
+    wrong = 0
+    for before, after in zip(careful, careless, strict=True):
+        assert after.problem == before.problem
+        assert after.response.split("\\boxed")[0] == before.response.split("\\boxed")[0]
+        boxed = int(after.response.split("\\boxed{")[1].rstrip("}"))
+        wrong += boxed != int(after.problem.answer)
+        assert abs(boxed - int(after.problem.answer)) <= 10
+    assert 160 <= wrong <= 240

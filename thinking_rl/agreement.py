@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,7 @@ def conversation_of(prompt: Prompt, trajectory: Trajectory, advantage: float = 0
     )
 
 
-def measure(
-    learner: LearnerGroup, prompts: Sequence[Prompt], groups: Sequence[Group]
-) -> Agreement:
+def measure(learner: LearnerGroup, prompts: Sequence[Prompt], groups: Sequence[Group]) -> Agreement:
     """Compare the log-probs that came with the responses with the learner's."""
     pairs = [
         (prompt, trajectory)
@@ -53,9 +52,11 @@ def measure(
             zip(trajectory.logprobs, values.tolist(), strict=True)
         ):
             difference = abs(engine - ours)
+            if math.isnan(difference):
+                difference = math.inf
             total += difference
             tokens += 1
-            if not difference <= largest:  # a NaN is a difference too
+            if difference > largest:
                 largest = difference
                 worst = (
                     f"token {place} of a response to problem {prompt.problem.id} "

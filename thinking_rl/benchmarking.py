@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eval.benchmark import Benchmark
 from eval.registry import get_benchmark
-from eval.runner import Asking, Model, ask, measure, render
+from eval.runner import Asking, Model, ask, check_prompts, measure
 from thinking_rl.model.processing import KimiVLProcessor
 from thinking_rl.recipe import BenchmarkRun, Recipe
 from thinking_rl.report.summary import BENCHMARK
@@ -29,8 +29,7 @@ def load_benchmarks(
     for one in recipe.data.benchmarks:
         benchmark, asking = get_benchmark(one.name), asking_of(recipe, one)
         problems = benchmark.load(one.path, one.split, one.limit)
-        for problem in problems:
-            render(benchmark, problem, model, asking)
+        check_prompts(benchmark, problems, model, asking)
         loaded.append((benchmark, problems, asking))
     return loaded
 

@@ -41,8 +41,8 @@ def generate(
     """The problem that belongs to `key`, with its worked response.
 
     Family and level are drawn evenly; then pictures are drawn until one falls on the wanted side
-    of the held-out split. The same key gives the same problem in any process on any machine. `careless`
-    is the share of responses whose final answer is off by a little.
+    of the held-out split. The same key gives the same problem in any process on any machine.
+    `careless` is the share of responses whose final answer is off by a little.
     """
     rng = random.Random(key)
     family, level = rng.choice(families), rng.choice(levels)

@@ -1,0 +1,98 @@
+"""An iteration's bookkeeping: which responses train, and metrics that claim nothing unknown."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from rollouts.collect import Prompt
+from thinking_rl.advantage import set_advantages
+from thinking_rl.recipe import RL
+from thinking_rl.rl import length_weight, minibatches, rollout_metrics, step_metrics
+from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+
+RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
+LOST = Score(0.0, None, Outcome.NOT_GRADED, error="timeout")
+UNJUDGED = Score(0.5, None)
+
+
+def group(name: str, *scores: Score) -> Group:
+    def answer(number: int) -> Trajectory:
+        segment = Segment((number + 10,) * (number + 1), (-1.0,) * (number + 1), 0)
+        reason = FinishReason.LENGTH if number else FinishReason.STOP
+        return Trajectory(name, (1, 2), (), (segment,), "", reason)
+
+    answers = tuple(answer(number) for number in range(len(scores)))
+    return Group(Problem(name, "q", "1"), answers, scores)
+
+
+def prompts(groups: list[Group]) -> list[Prompt]:
+    return [Prompt(one.problem, (1, 2), (), ()) for one in groups]
+
+
+def test_groups_without_signal_are_left_out() -> None:
+    groups = [
+        group("all right", RIGHT, RIGHT),
+        group("mixed", RIGHT, WRONG, LOST),
+        group("lost", LOST, LOST),
+        group("one graded", RIGHT, LOST),
+        group("other", WRONG, RIGHT),
+        group("all wrong", WRONG, WRONG),
+    ]
+    groups = set_advantages(groups, length_weight=0.0)
+    parts = minibatches(prompts(groups), groups, steps=4)
+    assert [[one.advantage for one in part] for part in parts] == [[0.5, -0.5], [-0.5, 0.5]]
+    assert [one.token_ids[2:] for one in parts[0]] == [(10,), (11, 11)]
+    metrics = rollout_metrics(groups)
+    counts = {name: value for name, value in metrics.items() if name.startswith("groups")}
+    assert counts == {
+        "groups": 6,
+        "groups_with_signal": 2,
+        "groups_all_right": 1,
+        "groups_all_wrong": 1,
+    }
+    assert metrics["not_graded"] == 4
+    assert metrics["reward"] == metrics["accuracy"] == pytest.approx(5 / 9)
+
+
+def test_equal_rewards_make_no_batch() -> None:
+    groups = set_advantages([group("a", RIGHT, RIGHT), group("b", WRONG, WRONG)], 0.0)
+    assert minibatches(prompts(groups), groups, steps=4) == []
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_every_response_is_in_one_minibatch(steps: int) -> None:
+    groups = set_advantages([group(f"{n}", RIGHT, WRONG) for n in range(7)], 0.0)
+    parts = minibatches(prompts(groups), groups, steps)
+    assert len(parts) == min(steps, 7)
+    sizes = [len(part) for part in parts]
+    assert sum(sizes) == 14
+    assert max(sizes) - min(sizes) <= 2  # one group
+
+
+def test_metrics_of_nothing_graded_are_unknown() -> None:
+    metrics = rollout_metrics(set_advantages([group("lost", LOST, LOST)], 0.0))
+    assert math.isnan(metrics["reward"])
+    assert math.isnan(metrics["accuracy"])
+    assert (metrics["not_graded"], metrics["tokens"], metrics["length"]) == (2, 3, 1.5)
+    assert metrics["finished"] == 0.5
+
+
+def test_a_reward_without_verdicts_has_no_accuracy() -> None:
+    metrics = rollout_metrics(set_advantages([group("rated", UNJUDGED, UNJUDGED)], 0.0))
+    assert metrics["reward"] == 0.5
+    assert math.isnan(metrics["accuracy"])
+
+
+def test_kl_is_that_of_the_last_step() -> None:
+    metrics = step_metrics([{"loss": 1.0, "kl": 0.0}, {"loss": 3.0, "kl": 0.5}])
+    assert metrics == {"loss": 2.0, "kl": 0.5, "optimizer_steps": 2}
+
+
+def test_the_length_reward_starts_late() -> None:
+    rl = SimpleNamespace(length_reward=SimpleNamespace(weight=0.2, start_iteration=3))
+    weights = [length_weight(rl, iteration) for iteration in range(5)]  # pyright: ignore[reportArgumentType]
+    assert weights == [0.0, 0.0, 0.0, 0.2, 0.2]
+    assert RL.model_fields["length_reward"].default.weight == 0.0
