@@ -59,7 +59,7 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
                     run.pool.sleep()
                     steps = learner.train(batch)
                     run.pool.wake("weights")
-                agreement = publish(run, learner, iteration + 1)
+                agreement = publish(run, learner)
                 metrics |= step_metrics(steps) | {"agreement": agreement.largest}
             run.reporter.step(iteration, metrics)
             done = iteration + 1
@@ -100,8 +100,10 @@ def minibatches(
     return [[one for group in share for one in group] for share in shares]
 
 
-def publish(run: RunContext, learner: LearnerGroup, version: int) -> Agreement:
-    """Give the engines the learner's weights, and prove that they have them."""
+def publish(run: RunContext, learner: LearnerGroup) -> Agreement:
+    """Give the engines the learner's weights as the next policy version, and prove that they
+    have them."""
+    version = run.pool.version + 1
     with run.reporter.timer("publish"):
         run.pool.publish(learner.weight_buckets(BUCKET_BYTES), version)
         run.pool.wake("kv_cache")

@@ -141,9 +141,12 @@ def _prepare(recipe: Recipe) -> None:
 def _report(error: BaseException, run_dir: Path | None) -> int:
     """Writes the traceback to the run's error.log, the cause to stderr; returns the exit code."""
     if run_dir and run_dir.is_dir():
-        log = run_dir / "error.log"
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        print(f"the traceback is in {log}", file=sys.stderr)
+        log, text = run_dir / "error.log", "".join(traceback.format_exception(error))
+        try:
+            log.write_text(text, encoding="utf-8")
+            print(f"the traceback is in {log}", file=sys.stderr)
+        except OSError:  # such as a full disk, which may be the very error
+            print(text, file=sys.stderr)
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause  # a Ray task's error holds the one that its worker raised
     if isinstance(error, ValueError | FileNotFoundError):
