@@ -86,7 +86,7 @@ class ShortRun:
             text=True,
         )
 
-    def run(self, *overrides: str, timeout_s: float = 300) -> tuple[int, str, str]:
+    def run(self, *overrides: str, timeout_s: float = 600) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the whole run."""
         process = self.start(*overrides)
         try:
