@@ -1,7 +1,7 @@
 """A complete small random Kimi-VL checkpoint: `python -m thinking_rl.model.tiny OUT`.
 
 Everything a real checkpoint has (weights under the released names, configuration, vocabulary,
-processor, generation settings), at about three million parameters.
+processor, generation settings), at about two and a half million parameters.
 """
 
 from __future__ import annotations
