@@ -90,13 +90,13 @@ class PinnedRouting:
 def compare(config: KimiVLConfig, row: PackedRow, device: str, seed: int) -> dict[str, float]:
     """Log-prob differences bfloat16 against float32 with the float32 routing pinned."""
     with torch.no_grad():
-        model = random_model(config, seed).to(device).eval()
+        model = random_model(config, seed).to(device).eval()  # pyright: ignore[reportArgumentType]
         pinned = PinnedRouting(model)
         hooks = pinned.record()
         exact = logprobs(model, row)
         for hook in hooks:
             hook.remove()
-        model.to(torch.bfloat16)
+        model.to(torch.bfloat16)  # pyright: ignore[reportArgumentType]
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.data = buffer.data.float()
@@ -117,7 +117,7 @@ def speed(
     config: KimiVLConfig, row: PackedRow, device: str, dtype: torch.dtype, seed: int
 ) -> list[float]:
     """Tokens a second, forward and backward, of each repetition after one warm-up."""
-    model = random_model(config, seed).to(device, dtype).train()
+    model = random_model(config, seed).to(device, dtype).train()  # pyright: ignore[reportArgumentType]
     rates = []
     for _ in range(REPEATS + 1):
         if device == "cuda":

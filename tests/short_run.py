@@ -92,7 +92,8 @@ class ShortRun:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            process.kill()
+            for one in self.processes():
+                one.kill()
             raise
         return process.returncode, out, err
 

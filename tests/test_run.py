@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 from short_run import ShortRun
@@ -114,11 +115,13 @@ def test_a_run_that_is_ended_keeps_its_checkpoint(tmp_path: Path, end: str) -> N
     run = ShortRun(tmp_path)
     process = run.start("stages=[rl]", "rl.iterations=1000", "data.eval_problems=2")
     saved = run.run_dir / "checkpoints"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while not list(saved.glob("iteration_*/.metadata")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in " ".join(one.cmdline()) for one in family)
     if end == "interrupt":
         process.send_signal(signal.SIGINT)
     else:
@@ -132,6 +135,8 @@ def test_a_run_that_is_ended_keeps_its_checkpoint(tmp_path: Path, end: str) -> N
         assert process.returncode == 1
         assert last.startswith("error: RolloutError: rollout worker 0 died and could not ")
     assert run.left_over() == []
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert alive == []
     assert list(saved.glob("iteration_*/.metadata"))
     assert read_metrics(run.run_dir)
     assert not (run.run_dir / "summary.json").exists()
