@@ -184,7 +184,8 @@ def test_workers_outlive_the_thread_that_made_them():
 def test_workers_do_not_load_torch():
     with GradingPool([("math_answer", 1.0)], workers=1) as pool:
         worker = pool._processes[0].process.pid
-        assert "torch" not in Path(f"/proc/{worker}/maps").read_text()
+        # libgomp from torch's folder may be there: vLLM preloads it into all later processes.
+        assert "libtorch" not in Path(f"/proc/{worker}/maps").read_text()
 
 
 def test_no_process_outlives_a_killed_parent(tmp_path):
