@@ -23,7 +23,7 @@ from rollouts.collect import Prompt, Sampling, collect, render_prompt
 from rollouts.engine import Engine, EngineSettings
 from rollouts.pool import make_bucket
 from thinking_rl.agreement import Agreement, measure
-from thinking_rl.learner.packing import Conversation, pack_row, split_by_tokens
+from thinking_rl.learner.packing import Conversation, pack_row, row_logprobs, split_by_tokens
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
@@ -114,14 +114,7 @@ class Reference:
         for indices in split_by_tokens(lengths, TOKENS_PER_ROW):
             chosen = [conversations[i] for i in indices]
             row = pack_row(chosen, self.processor.media_token_id)
-            values, _ = self.model.token_logprobs(
-                row.input_ids,
-                row.lengths,
-                row.positions,
-                row.pixel_values,
-                row.grids,
-                row.picture_order,
-            )
+            values, _ = row_logprobs(self.model, row)
             results += values.split([sum(one.loss_mask) for one in chosen])
         return results
 

@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from thinking_rl.learner.packing import Conversation, PackedRow, pack_row
+from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, row_logprobs
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
@@ -55,12 +55,6 @@ def batch(config: KimiVLConfig, tokens: int, grid: tuple[int, int], seed: int) -
     return pack_row(conversations, media)
 
 
-def logprobs(model: KimiVLForConditionalGeneration, row: PackedRow) -> torch.Tensor:
-    return model.token_logprobs(
-        row.input_ids, row.lengths, row.positions, row.pixel_values, row.grids, row.picture_order
-    )[0]
-
-
 class PinnedRouting:
     """Record every router's choice, then give the same choices again: bfloat16 and float32 are
     compared on the same experts."""
@@ -93,7 +87,7 @@ def compare(config: KimiVLConfig, row: PackedRow, device: str, seed: int) -> dic
         model = random_model(config, seed).to(device).eval()  # pyright: ignore[reportArgumentType]
         pinned = PinnedRouting(model)
         hooks = pinned.record()
-        exact = logprobs(model, row)
+        exact = row_logprobs(model, row)[0]
         for hook in hooks:
             hook.remove()
         model.to(torch.bfloat16)  # pyright: ignore[reportArgumentType]
@@ -101,7 +95,7 @@ def compare(config: KimiVLConfig, row: PackedRow, device: str, seed: int) -> dic
             if name.endswith("e_score_correction_bias"):
                 buffer.data = buffer.data.float()
         hooks = pinned.replay()
-        rounded = logprobs(model, row)
+        rounded = row_logprobs(model, row)[0]
         for hook in hooks:
             hook.remove()
     difference = (rounded - exact).abs()
@@ -123,7 +117,7 @@ def speed(
         if device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        (-logprobs(model, row).mean()).backward()
+        (-row_logprobs(model, row)[0].mean()).backward()
         if device == "cuda":
             torch.cuda.synchronize()
         rates.append(len(row.input_ids) / (time.perf_counter() - start))

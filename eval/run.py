@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thinking_rl.checkpoint import checkpoint_folder
+
 if TYPE_CHECKING:
     from eval.benchmark import Benchmark
     from eval.runner import Asking, Measures, Model
@@ -177,23 +179,6 @@ def settings(
             for name in options.benchmarks
         },
     }
-
-
-def checkpoint_folder(place: str) -> Path:
-    """A folder, or the snapshot of a hub id. Raises ValueError where it is neither."""
-    folder = Path(place).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(snapshot_download(place))
-        except Exception as error:  # network, access rights, names: the hub raises all kinds
-            raise ValueError(
-                f"{place!r} is neither a folder nor a hub id that can be fetched: {error}"
-            ) from error
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder / 'config.json'} is missing; a checkpoint folder has it")
-    return folder.resolve()
 
 
 def context_length(checkpoint: Path, options: argparse.Namespace) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rollouts.engine import Completion, EngineSettings, Request
+from thinking_rl.cluster import Workers
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,11 @@ class RolloutError(RuntimeError):
     """A rollout worker failed, or did not answer in time."""
 
 
+WORKERS = Workers("rollout worker", RolloutError)
+STARTING = Workers("rollout worker", RolloutError, passed_on=())
+"""vLLM raises a ValueError for whatever keeps it from starting."""
+
+
 class RolloutPool:
     """All engines of a run."""
 
@@ -117,38 +121,11 @@ class RolloutPool:
         self.version = 0
         remote = ray.remote(EngineActor)
         self.engines = [remote.options(**options).remote(settings) for options in actor_options]
-        self._wait([e.ready.remote() for e in self.engines], start_timeout_s, "start")
+        calls = [engine.ready.remote() for engine in self.engines]
+        STARTING.wait(calls, start_timeout_s, "start", "rollout.start_timeout_s")
 
-    def _wait(self, calls: list, timeout_s: float, what: str) -> list:
-        """Results of one call on each engine; errors name the engine and the reason.
-
-        Raises:
-            ValueError: an engine refuses what it is given.
-            RolloutError: an engine failed, died, or did not answer in time.
-        """
-        deadline = time.monotonic() + timeout_s
-        results = []
-        for number, call in enumerate(calls):
-            try:
-                results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
-            except GetTimeoutError:
-                raise RolloutError(
-                    f"rollout worker {number} did not {what} within {timeout_s:.0f} s; raise "
-                    "rollout.timeout_s or rollout.start_timeout_s if the machine is only slow"
-                ) from None
-            except RayTaskError as error:
-                cause = error.cause
-                if isinstance(cause, ValueError) and what != "start":
-                    raise ValueError(str(cause)) from None
-                raise RolloutError(
-                    f"rollout worker {number} could not {what}: {type(cause).__name__}: {cause}"
-                ) from None
-            except RayActorError as error:
-                reason = str(error).strip().splitlines()
-                raise RolloutError(
-                    f"rollout worker {number} died and could not {what}: {reason[-1]}"
-                ) from None
-        return results
+    def _wait(self, calls: list, what: str) -> list:
+        return WORKERS.wait(calls, self.timeout_s, what, "rollout.timeout_s")
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Sample all requests, spread over the engines; results in the order of requests."""
@@ -160,7 +137,7 @@ class RolloutPool:
             for engine, share in zip(self.engines, shares, strict=True)
         ]
         results: list[list[Completion]] = [[] for _ in requests]
-        for share, answers in zip(shares, self._wait(calls, self.timeout_s, "answer"), strict=True):
+        for share, answers in zip(shares, self._wait(calls, "answer"), strict=True):
             for index, answer in zip(share, answers, strict=True):
                 results[index] = answer
         return results
@@ -168,16 +145,16 @@ class RolloutPool:
     def publish(self, buckets: Sequence[ray.ObjectRef], version: int) -> None:
         """Give every engine new weights. Proving them is the caller's next step."""
         calls = [engine.update_weights.remote(list(buckets), version) for engine in self.engines]
-        self._wait(calls, self.timeout_s, "take new weights")
+        self._wait(calls, "take new weights")
         self.version = version
 
     def sleep(self) -> None:
         """Free the engines' device memory while the learner steps."""
-        self._wait([e.sleep.remote() for e in self.engines], self.timeout_s, "sleep")
+        self._wait([e.sleep.remote() for e in self.engines], "sleep")
 
     def wake(self, part: str) -> None:
         """Take memory for `weights`, then `kv_cache`, again."""
-        self._wait([e.wake.remote(part) for e in self.engines], self.timeout_s, "wake")
+        self._wait([e.wake.remote(part) for e in self.engines], "wake")
 
     def close(self) -> None:
         """End the engines."""

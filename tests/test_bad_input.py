@@ -107,6 +107,11 @@ def nothing_starts(*_: object) -> None:
         ("train", {"image": "../outside.png"}, [], "row 12: .*lies outside the folder"),
         ("eval", {"question": "so " * 200}, [], "prompt has .* rollout.max_model_tokens is 128"),
         ("eval", {"image": "gone.png"}, [], "eval.jsonl, row 12: .*gone.png' is missing"),
+        ("train", {"image": "cut.png"}, [], "train/11, image 1: .*cut.png: not a readable image"),
+        ("train", {"image": "bomb.png"}, [], "train/11, image 1: .*bomb.png: too large a picture"),
+        ("train", {"question": "so " * 200}, [], "train/11: the prompt has .*max_model_tokens is"),
+        ("train", {"image": ["good.png"] * 9}, [], "train/11: 9 images, .*max_images is 8"),
+        ("sft", {"image": "cut.png"}, [], "sft/11, image 1: .*cut.png: not a readable image"),
         ("eval", {"image": "cut.png"}, [], "image 1: .*cut.png: not a readable image"),
         (
             "eval",

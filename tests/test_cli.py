@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from thinking_rl import plan, train
-from thinking_rl.recipe import load_recipe
-from thinking_rl.sizing import RELEASED, count_parameters, estimate_memory
+from thinking_rl.recipe_file import load_recipe
+from thinking_rl.released import RELEASED_TEXT, RELEASED_VISION
+from thinking_rl.sizing import count_parameters, estimate_memory
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "recipes" / "quickstart.yaml")
@@ -46,7 +47,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., object]], 
 def checkpoint(folder: Path, shards: int = 2) -> Path:
     """A folder that looks like a complete checkpoint from outside."""
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "kimi_vl", **RELEASED}))
+    config = {"text_config": RELEASED_TEXT, "vision_config": RELEASED_VISION}
+    (folder / "config.json").write_text(json.dumps({"model_type": "kimi_vl", **config}))
     (folder / "tiktoken.model").touch()
     names = [f"model-{n}-of-{shards}.safetensors" for n in range(1, shards + 1)]
     weights = {f"w{n}": name for n, name in enumerate(names)}
@@ -56,10 +58,29 @@ def checkpoint(folder: Path, shards: int = 2) -> Path:
     return folder
 
 
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """What the recipes' relative paths name, one row each."""
+    row = {"question": "2 + 3?", "answer": "#### 5", "response": "It is 5."}
+    for name in ("mathvision/train", "mathvision/testmini", "gsm8k/train", "gsm8k/test"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    (tmp_path / "long_cot.jsonl").write_text(json.dumps(row))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    ("arguments", "limit_s"), [(["--help"], 1), ([QUICKSTART, "--dry-run"], 3)]
+    ("arguments", "limit_s"),
+    [
+        (["--help"], 1),
+        (["recipes/quickstart.yaml", "--dry-run"], 3),
+        (["recipes/mathvision_smoke.yaml", "--dry-run", "data_dir=DATA"], 3),
+        (["recipes/kimi_vl_a3b_thinking.yaml", "--dry-run", "data_dir=DATA"], 3),
+    ],
 )
-def test_help_and_dry_run_are_quick_and_light(arguments: list[str], limit_s: float) -> None:
+def test_help_and_dry_run_are_quick_and_light(
+    arguments: list[str], limit_s: float, data_dir: Path
+) -> None:
     script = (
         "import sys; from thinking_rl.train import main\n"
         "try: main(sys.argv[1:])\n"
@@ -69,7 +90,7 @@ def test_help_and_dry_run_are_quick_and_light(arguments: list[str], limit_s: flo
     for _ in range(3):
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
+            [sys.executable, "-c", script, *(a.replace("DATA", str(data_dir)) for a in arguments)],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thinking_rl.recipe import Recipe, RecipeError, load_recipe, save_resolved
+from thinking_rl.recipe import Recipe
+from thinking_rl.recipe_file import RecipeError, load_recipe, save_resolved
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GOOD = """\

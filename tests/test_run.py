@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 from short_run import ShortRun
 
-from thinking_rl.recipe import load_recipe
+from thinking_rl.recipe_file import load_recipe
 from thinking_rl.report.metrics import read_metrics
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from thinking_rl.model import weights
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.tiny import random_model
 from thinking_rl.model.weights import (
-    INDEX_NAME,
+    INDEX_FILE,
     CheckpointReader,
     full_tensors,
     load_released,
@@ -62,9 +62,9 @@ def test_expert_tensors_are_cut_and_named_rightly():
 def test_round_trip(config, empty, tensors, tmp_path, dtype, shard_gib):
     model = random_model(config, seed=0)
     save_released(full_tensors(model, dtype), tmp_path, shard_gib=shard_gib)
-    index = json.loads((tmp_path / INDEX_NAME).read_text())
+    index = json.loads((tmp_path / INDEX_FILE).read_text())
     files = sorted(set(index["weight_map"].values()))
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([INDEX_NAME, *files])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([INDEX_FILE, *files])
     assert len(files) == 1 if shard_gib == 4.0 else len(files) > 4
     written = {}
     for file in files:
@@ -148,19 +148,19 @@ def damage_swapped(shards):
 
 
 def damage_index(shards):
-    (shards[0].parent / INDEX_NAME).write_text('{"weight_map": ')
-    return INDEX_NAME, "fetch"
+    (shards[0].parent / INDEX_FILE).write_text('{"weight_map": ')
+    return INDEX_FILE, "fetch"
 
 
 def damage_index_content(shards):
-    (shards[0].parent / INDEX_NAME).write_text("[]")
-    return INDEX_NAME, "fetch"
+    (shards[0].parent / INDEX_FILE).write_text("[]")
+    return INDEX_FILE, "fetch"
 
 
 def damage_everything(shards):
-    for file in [*shards, shards[0].parent / INDEX_NAME]:
+    for file in [*shards, shards[0].parent / INDEX_FILE]:
         file.unlink()
-    return INDEX_NAME, "checkpoint folder"
+    return INDEX_FILE, "checkpoint folder"
 
 
 def damage_single_file(shards):
@@ -256,7 +256,7 @@ def test_a_later_checkpoint_replaces_all_of_an_earlier_one(tensors, tmp_path):
     assert sorted(contents(tmp_path)) == [
         "config.json",
         "model-00001-of-00001.safetensors",
-        INDEX_NAME,
+        INDEX_FILE,
     ]
     assert torch.equal(CheckpointReader(tmp_path).read(BIAS), newer[BIAS])
 

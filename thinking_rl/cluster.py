@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -150,3 +152,50 @@ def _on_cpu(layout: Layout) -> Cluster:
         on_cpu=True,
         threads=max(1, cores // max(layout.engines, layout.learners)),
     )
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What actors of one kind are called in errors, and what is raised for them."""
+
+    name: str
+    error: type[RuntimeError]
+    passed_on: tuple[type[Exception], ...] = (ValueError,)
+    """Errors of the user's making: raised as they are."""
+
+    def wait(
+        self, calls: Sequence[ray.ObjectRef], timeout_s: float, what: str, setting: str
+    ) -> list:
+        """Results of one call on each actor, in order.
+
+        Args:
+            what: the actors do, to follow "could not".
+            setting: of the recipe, that gives them more time.
+
+        Raises:
+            Exception: one of `passed_on`, as the actor raised it; `error`, which names the actor,
+                where it failed otherwise, died, or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        results = []
+        for number, call in enumerate(calls):
+            try:
+                results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
+            except GetTimeoutError:
+                raise self.error(
+                    f"{self.name} {number} did not {what} within {timeout_s:.0f} s; raise "
+                    f"{setting} if the machine is only slow"
+                ) from None
+            except RayTaskError as error:
+                cause = error.cause
+                if isinstance(cause, self.passed_on):
+                    raise cause from None
+                raise self.error(
+                    f"{self.name} {number} could not {what}: {type(cause).__name__}: {cause}"
+                ) from error
+            except RayActorError as error:
+                reason = str(error).strip().splitlines()
+                raise self.error(
+                    f"{self.name} {number} died and could not {what}: {reason[-1]}"
+                ) from None
+        return results

@@ -20,6 +20,7 @@ from thinking_rl.data import example_stream, fixed_problems, problem_stream
 from thinking_rl.learner.learner import LearnerSettings
 from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader
+from thinking_rl.preflight import check_fit, check_problems
 from thinking_rl.recipe import Optimizer, Recipe
 from thinking_rl.report.progress import Reporter
 from thinking_rl.types import Group, Outcome, Problem, Score
@@ -50,8 +51,12 @@ class RunContext:
         data = recipe.data
         if "sft" in recipe.stages and recipe.sft:
             self.examples = example_stream(recipe.sft.data, recipe.seed)
+            stored = (example.problem for example in self.examples.stored())
+            check_problems(stored, self.processor)
         if "rl" in recipe.stages:
             self.problems = problem_stream(data.train, recipe.seed)
+            stored = self.problems.stored()
+            check_problems(stored, self.processor, data.instruction, recipe.rollout)
             self.benchmarks = load_benchmarks(recipe, self.processor)
         held_out = fixed_problems(data.eval, data.eval_problems, recipe.seed)
         self.held_out = [self.render(problem) for problem in held_out]
@@ -95,15 +100,9 @@ class RunContext:
         return str(Path(self.recipe.run_dir).resolve().joinpath(*names))
 
     def render(self, problem: Problem) -> Prompt:
-        """A problem's prompt; one that leaves no room for a response is a ValueError."""
+        """A problem's prompt; one that does not fit the engines is a ValueError."""
         prompt = render_prompt(self.processor, problem, self.recipe.data.instruction)
-        limit = self.recipe.rollout.max_model_tokens
-        if len(prompt.token_ids) >= limit:
-            raise ValueError(
-                f"problem {problem.id}: the prompt has {len(prompt.token_ids)} tokens and "
-                f"rollout.max_model_tokens is {limit}; raise it, or lower "
-                "model.image_token_limit"
-            )
+        check_fit(problem, len(prompt.token_ids), self.recipe.rollout)
         return prompt
 
     def grade(self, groups: Sequence[Group]) -> list[Group]:

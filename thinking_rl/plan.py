@@ -5,9 +5,7 @@ Everything the recipe names is looked at (data, rewards, checkpoint); nothing he
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,11 +17,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from thinking_rl.recipe import BenchmarkRun, Recipe, RecipeError
+from thinking_rl.checkpoint import check_complete, is_hub_id, read_json
+from thinking_rl.recipe import BenchmarkRun, Recipe
+from thinking_rl.recipe_file import RecipeError
 from thinking_rl.sizing import GIB, TINY_PARAMETERS, count_parameters, estimate_memory
-
-TOKENIZER_FILES = ("tiktoken.model", "tokenizer.json")
-INDEX_FILE = "model.safetensors.index.json"
 
 
 @dataclass
@@ -134,17 +131,10 @@ def check_model(path: str) -> str:
         return "a small random model, made for the run"
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        if _is_hub_id(path):
+        if is_hub_id(path):
             return "a hub id: downloaded when the run starts"
         raise ValueError(f"no folder {folder}; expected a checkpoint folder, a hub id or `tiny`")
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        missing.append(" or ".join(TOKENIZER_FILES))
-    shards = _shards(folder)
-    missing += [name for name in shards if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}: is the checkpoint complete?")
-    _read_json(folder / "config.json")
+    shards = check_complete(folder)
     return f"{len(shards)} shard{'s' * (len(shards) != 1)} in {folder}"
 
 
@@ -257,36 +247,9 @@ def _config(path: str) -> tuple[Mapping[str, Any] | None, str]:
     file = Path(path).expanduser() / "config.json"
     if file.is_file():
         try:
-            return _read_json(file), ""
+            return read_json(file), ""
         except ValueError:
             return None, ""  # `check_model` has reported it
     if "kimi-vl-a3b" in path.lower():
         return {}, " (of the released configuration)"
     return None, ""
-
-
-def _shards(folder: Path) -> list[str]:
-    """Names of the weight files that the checkpoint consists of, there or not."""
-    index = folder / INDEX_FILE
-    if not index.is_file():
-        return ["model.safetensors"]
-    names = _read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise ValueError(f"{index}: expected `weight_map`, from parameter names to files")
-    return sorted(set(names.values()))
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not readable as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{file}: expected a JSON object")
-    return value
-
-
-def _is_hub_id(path: str) -> bool:
-    """`owner/name`, as against a folder that is not where it should be."""
-    looks_like_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) is not None
-    return looks_like_id and not Path(path).parent.is_dir()

@@ -12,6 +12,7 @@ from thinking_rl.advantage import count_groups, set_advantages, trainable
 from thinking_rl.agreement import Agreement, conversation_of, measure, require
 from thinking_rl.benchmarking import run_benchmarks
 from thinking_rl.context import BUCKET_BYTES, RunContext, mean
+from thinking_rl.export import copy_checkpoint_files
 from thinking_rl.learner.actors import LearnerGroup
 from thinking_rl.learner.packing import Conversation
 from thinking_rl.recipe import RL
@@ -70,6 +71,7 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
                 save_checkpoint(run, learner, done)
         final = run.folder("checkpoints", "rl")
         learner.export(final)
+        copy_checkpoint_files(checkpoint, final)
         return final
     finally:
         learner.close()

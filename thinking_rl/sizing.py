@@ -7,40 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from thinking_rl.recipe import Recipe
+from thinking_rl.released import RELEASED_TEXT, RELEASED_VISION
 
 GIB = 2**30
-TINY_PARAMETERS = 2_000_000
+TINY_PARAMETERS = 2_400_000
 """About what the `tiny` model has."""
-RELEASED: dict[str, dict[str, Any]] = {
-    "text_config": {
-        "vocab_size": 163840,
-        "hidden_size": 2048,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "q_lora_rank": None,
-        "kv_lora_rank": 512,
-        "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64,
-        "v_head_dim": 128,
-        "intermediate_size": 11264,
-        "moe_intermediate_size": 1408,
-        "first_k_dense_replace": 1,
-        "n_routed_experts": 64,
-        "num_experts_per_tok": 6,
-        "n_shared_experts": 2,
-        "tie_word_embeddings": False,
-    },
-    "vision_config": {
-        "patch_size": 14,
-        "init_pos_emb_height": 64,
-        "init_pos_emb_width": 64,
-        "num_hidden_layers": 27,
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "merge_kernel_size": [2, 2],
-    },
-}
-"""What sizes depend on in the `config.json` of Kimi-VL-A3B; stands in for keys it leaves out."""
 
 
 def count_parameters(config: Mapping[str, Any]) -> dict[str, int]:
@@ -49,8 +20,8 @@ def count_parameters(config: Mapping[str, Any]) -> dict[str, int]:
     The routers' correction biases count with the routers, as they do in the checkpoint. The parts
     of Kimi-VL-A3B sum to 16,407,656,048.
     """
-    text = {**RELEASED["text_config"], **config.get("text_config", {})}
-    vision = {**RELEASED["vision_config"], **config.get("vision_config", {})}
+    text = {**RELEASED_TEXT, **config.get("text_config", {})}
+    vision = {**RELEASED_VISION, **config.get("vision_config", {})}
     hidden, layers = text["hidden_size"], text["num_hidden_layers"]
     moe_layers = layers - text["first_k_dense_replace"]
     experts = text["n_routed_experts"]
@@ -118,7 +89,7 @@ class Memory:
 
 def estimate_memory(recipe: Recipe, config: Mapping[str, Any]) -> Memory:
     """Memory of an engine's device and of a learner's device for the model of `config`."""
-    text = {**RELEASED["text_config"], **config.get("text_config", {})}
+    text = {**RELEASED_TEXT, **config.get("text_config", {})}
     parts = count_parameters(config)
     total = sum(parts.values())
     trained = total - sum(parts[part] for part in recipe.model.freeze)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import time
 from pathlib import Path
 
 import ray
 
+from thinking_rl.checkpoint import INDEX_FILE, checkpoint_folder, weight_map
 from thinking_rl.context import RunContext
 from thinking_rl.export import copy_checkpoint_files
 from thinking_rl.model.tiny import write_tiny
@@ -51,23 +52,14 @@ def starting_checkpoint(recipe: Recipe) -> str:
     hub id's snapshot.
 
     Raises:
-        ValueError: the hub id cannot be fetched.
+        ValueError: `model.path` is none of them, or lacks files.
     """
     path = recipe.model.path
     if path == "tiny":
         folder = Path(recipe.run_dir).resolve() / "tiny"
         limit = recipe.model.image_token_limit or 4096
         return str(write_tiny(folder, seed=recipe.seed, image_token_limit=limit))
-    if Path(path).is_dir():
-        return str(Path(path).resolve())
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(path)
-    except Exception as error:
-        raise ValueError(
-            f"model.path: {path!r} is neither a folder nor a hub id that can be fetched: {error}"
-        ) from error
+    return str(checkpoint_folder(path))
 
 
 def run_sft(context: RunContext, checkpoint: str) -> str:
@@ -129,8 +121,14 @@ def export_checkpoint(context: RunContext, start: str, checkpoint: str) -> Path:
     if export.exists():
         shutil.rmtree(export)
     copy_checkpoint_files(start, export)
-    index = Path(checkpoint) / "model.safetensors.index.json"
-    files = {index.name, *json.loads(index.read_text())["weight_map"].values()}
-    for name in sorted(files):
-        shutil.copyfile(Path(checkpoint) / name, export / name)
+    for name in (INDEX_FILE, *sorted(set(weight_map(Path(checkpoint)).values()))):
+        _link(Path(checkpoint) / name, export / name)
     return export
+
+
+def _link(file: Path, target: Path) -> None:
+    """The same file under a second name; a copy on file systems that have no links."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

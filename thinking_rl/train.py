@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_dir: Path | None = None
     try:
         check_one_folder()
-        from thinking_rl.recipe import load_recipe
+        from thinking_rl.recipe_file import load_recipe
 
         recipe = load_recipe(arguments.recipe, arguments.overrides)
         check_run_dir(recipe)
@@ -126,7 +126,7 @@ def _prepare(recipe: Recipe) -> None:
     """Makes the run's folder, clears an overwritten run's files, and writes the full recipe."""
     import shutil
 
-    from thinking_rl.recipe import save_resolved
+    from thinking_rl.recipe_file import save_resolved
 
     run_dir = Path(recipe.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)

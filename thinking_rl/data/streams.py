@@ -48,6 +48,12 @@ class ExampleStream(Iterator[Example]):
         """The next `n` conversations."""
         return [next(self) for _ in range(n)]
 
+    def stored(self) -> Iterator[Example]:
+        """Every conversation of the file and hub sources, once; procedural ones have no end."""
+        for name, items in zip(self._names, self._items, strict=True):
+            if isinstance(items, _EpochShuffle):
+                yield from (_qualify(example, name) for example in items.examples)
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; JSON and pickle take it."""
         return {"seed": self._seed, "given": dict(zip(self._names, self._given, strict=True))}
@@ -75,6 +81,10 @@ class ProblemStream(Iterator[Problem]):
     def draw(self, n: int) -> list[Problem]:
         """The next `n` problems."""
         return [next(self) for _ in range(n)]
+
+    def stored(self) -> Iterator[Problem]:
+        """Every problem of the file and hub sources, once; procedural ones have no end."""
+        return (example.problem for example in self._examples.stored())
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; JSON and pickle take it."""
@@ -155,15 +165,15 @@ class _EpochShuffle:
     """A finite source without end: every epoch in an order of its own."""
 
     def __init__(self, examples: list[Example], key: str) -> None:
-        self._examples, self._key = examples, key
+        self.examples, self._key = examples, key
         self._epoch, self._order = -1, list[int]()
 
     def __call__(self, number: int) -> Example:
-        epoch, position = divmod(number, len(self._examples))
+        epoch, position = divmod(number, len(self.examples))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(range(len(self._examples)))
+            self._epoch, self._order = epoch, list(range(len(self.examples)))
             random.Random(f"{self._key}/epoch/{epoch}").shuffle(self._order)
-        return self._examples[self._order[position]]
+        return self.examples[self._order[position]]
 
 
 def _qualify(example: Example, name: str) -> Example:

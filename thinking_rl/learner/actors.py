@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from thinking_rl.cluster import Workers
 from thinking_rl.learner.learner import Learner, LearnerSettings
 from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, split_by_tokens
 
 
 class LearnerError(RuntimeError):
     """A learner process failed, or did not answer in time."""
+
+
+RANKS = Workers("learner rank", LearnerError, (ValueError, OSError, FloatingPointError))
 
 
 def free_address() -> str:
@@ -76,31 +78,15 @@ class LearnerGroup:
             remote.options(**options).remote(rank, self.world_size)
             for rank, options in enumerate(actor_options)
         ]
-        rendezvous = self._wait([self.actors[0].address.remote()])[0]
-        self._wait([actor.build.remote(settings, rendezvous) for actor in self.actors])
+        rendezvous = self._wait([self.actors[0].address.remote()], "start")[0]
+        self._wait([actor.build.remote(settings, rendezvous) for actor in self.actors], "start")
 
-    def _wait(self, calls: list) -> list:
-        deadline = time.monotonic() + self.settings.timeout_s
-        results = []
-        for rank, call in enumerate(calls):
-            try:
-                results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
-            except GetTimeoutError:
-                raise LearnerError(
-                    f"learner rank {rank} did not answer within {self.settings.timeout_s:.0f} s "
-                    "(learner.timeout_s)"
-                ) from None
-            except RayTaskError as error:
-                if isinstance(error.cause, (ValueError, OSError, FloatingPointError)):
-                    raise error.cause from None
-                raise LearnerError(f"learner rank {rank} failed: {error.cause!r}") from error
-            except RayActorError as error:
-                reason = str(error).strip().splitlines()[-1]
-                raise LearnerError(f"learner rank {rank} died: {reason}") from None
-        return results
+    def _wait(self, calls: list, what: str) -> list:
+        return RANKS.wait(calls, self.settings.timeout_s, what, "learner.timeout_s")
 
     def _call(self, method: str, *arguments: Any) -> list:
-        return self._wait([actor.call.remote(method, *arguments) for actor in self.actors])
+        calls = [actor.call.remote(method, *arguments) for actor in self.actors]
+        return self._wait(calls, method)
 
     def _deal(self, conversations: Sequence[Conversation]) -> tuple[list[list[PackedRow]], list]:
         """Rows for each rank (as many for each, empty ones at the end) and, likewise, the indices
@@ -122,7 +108,8 @@ class LearnerGroup:
             [
                 actor.call.remote("logprobs", rows)
                 for actor, rows in zip(self.actors, packed, strict=True)
-            ]
+            ],
+            "compute log-probs",
         )
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
         for share, values in zip(dealt, answers, strict=True):
@@ -140,7 +127,8 @@ class LearnerGroup:
             [
                 actor.call.remote("begin_iteration", [rows[rank] for rows in dealt])
                 for rank, actor in enumerate(self.actors)
-            ]
+            ],
+            "begin an iteration",
         )
         steps = []
         for index, conversations in enumerate(minibatches):
@@ -161,7 +149,8 @@ class LearnerGroup:
 
     def weight_buckets(self, limit_bytes: int = 2**30) -> list[ray.ObjectRef]:
         """References to all weights in the engine's dtype, in Ray's object store."""
-        return self._wait([actor.weight_buckets.remote(limit_bytes) for actor in self.actors])[0]
+        calls = [actor.weight_buckets.remote(limit_bytes) for actor in self.actors]
+        return self._wait(calls, "give its weights")[0]
 
     def save(self, folder: str) -> None:
         """A sharded checkpoint of weights and optimizer."""

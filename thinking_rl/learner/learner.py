@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from thinking_rl.learner.packing import PackedRow
+from thinking_rl.learner.packing import PackedRow, row_logprobs
 from thinking_rl.learner.sharding import materialize, shard
 from thinking_rl.loss import mirror_descent_loss
 from thinking_rl.model.configuration import KimiVLConfig
@@ -95,20 +95,10 @@ class Learner:
             weight_decay=self.settings.weight_decay,
         )
 
-    def _logprobs(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.model.token_logprobs(
-            row.input_ids,
-            row.lengths,
-            row.positions,
-            row.pixel_values,
-            row.grids,
-            row.picture_order,
-        )
-
     @torch.no_grad()
     def logprobs(self, rows: Sequence[PackedRow]) -> list[torch.Tensor]:
         """Log-probabilities [R] of each row's tokens in the loss, on the CPU."""
-        values = [self._logprobs(row.to(self.device))[0].cpu() for row in rows]
+        values = [row_logprobs(self.model, row.to(self.device))[0].cpu() for row in rows]
         # A forward alone leaves the root's parameters gathered; an optimizer made then would
         # hold copies that no forward ever reads.
         assert isinstance(self.model, FSDPModule)
@@ -142,7 +132,7 @@ class Learner:
         rows = zip(self._minibatches[index], self._references[index], strict=True)
         for row, reference in rows:
             row = row.to(self.device)
-            logprobs, entropy = self._logprobs(row)
+            logprobs, entropy = row_logprobs(self.model, row)
             output = mirror_descent_loss(
                 logprobs,
                 logprobs.detach() if reference is None else reference.to(self.device),

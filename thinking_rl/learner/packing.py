@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -115,3 +116,15 @@ def split_by_tokens(lengths: Sequence[int], limit: int) -> list[list[int]]:
         rows[-1].append(index)
         used += length
     return rows
+
+
+def row_logprobs(model: Any, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities [R] of a row's tokens in the loss, and the entropies [R] there, in nats."""
+    return model.token_logprobs(
+        row.input_ids,
+        row.lengths,
+        row.positions,
+        row.pixel_values,
+        row.grids,
+        row.picture_order,
+    )

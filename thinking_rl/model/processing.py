@@ -154,16 +154,29 @@ class KimiVLProcessor(ProcessorMixin):
         `{"type": "text", "text": str}` and `{"type": "image", "image": PIL.Image}`, as content.
         Raises ValueError for no message, an unknown role or an unknown kind of content.
         """
+        result = self._render(messages, add_generation_prompt)
+        check_placeholders(result.token_ids, result.images, self.media_token_id)
+        return result
+
+    def count_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        """How many token ids `render` would give, without cutting the pictures."""
+        return len(self._render(messages, add_generation_prompt=True, cut=False).token_ids)
+
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        cut: bool = True,
+    ) -> Rendered:
         if not messages:
             raise ValueError("a conversation needs at least one message")
-        rendering = _Rendering(self)
+        rendering = _Rendering(self, cut)
         if messages[0].get("role") != "system":
             rendering.turn("system", DEFAULT_SYSTEM)
         for message in messages:
             rendering.turn(message.get("role"), message.get("content"))
         if add_generation_prompt:
             rendering.open_turn("assistant")
-        check_placeholders(rendering.result.token_ids, rendering.result.images, self.media_token_id)
         return rendering.result
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
@@ -187,9 +200,10 @@ def _expand(texts: Sequence[str], counts: Sequence[int]) -> list[str]:
 
 
 class _Rendering:
-    """A conversation being rendered."""
+    """A conversation being rendered; pictures are cut to patches, or only measured."""
 
-    def __init__(self, processor: KimiVLProcessor):
+    def __init__(self, processor: KimiVLProcessor, cut: bool):
+        self.cut = cut
         self.image_processor: KimiVLImageProcessor = processor.image_processor
         self.tokenizer: KimiTokenizer = processor.tokenizer
         self.result = Rendered([], [], [], [])
@@ -220,12 +234,13 @@ class _Rendering:
         self.add(start + self.tokenizer.text_ids(role) + self.ids("<|im_middle|>"), 0)
 
     def image(self, image: Image.Image, said: int) -> None:
-        patches = self.image_processor.patches(image)
-        self.result.images.append(patches)
-        self.result.pil_images.append(image)
+        tokens = self.image_processor.num_image_tokens(image.width, image.height)
+        if self.cut:
+            self.result.images.append(self.image_processor.patches(image))
+            self.result.pil_images.append(image)
         opening = self.ids("<|media_start|>") + self.tokenizer.text_ids("image")
         self.add(opening + self.ids("<|media_content|>"), said)
-        self.add(self.ids(MEDIA_PAD) * patches.num_tokens + self.ids("<|media_end|>"), said)
+        self.add(self.ids(MEDIA_PAD) * tokens + self.ids("<|media_end|>"), said)
 
     def ids(self, name: str) -> list[int]:
         return [self.tokenizer.special_token_ids[name]]

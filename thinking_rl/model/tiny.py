@@ -16,8 +16,9 @@ from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import write_processor_files
 from thinking_rl.model.weights import full_tensors, save_released
+from thinking_rl.released import RELEASED_TEXT, RELEASED_VISION
 
-TEXT = {
+TEXT = RELEASED_TEXT | {
     "model_type": "deepseek_v3",
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -25,44 +26,24 @@ TEXT = {
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
-    "q_lora_rank": None,
-    # vLLM's latent-attention kernel exists for 512 + 64 only.
-    "kv_lora_rank": 512,
+    # kv_lora_rank stays 512 and qk_rope_head_dim 64: vLLM's latent-attention kernel has no others.
     "qk_nope_head_dim": 64,
-    "qk_rope_head_dim": 64,
     "v_head_dim": 64,
-    "first_k_dense_replace": 1,
-    "moe_layer_freq": 1,
     "n_routed_experts": 8,
     "num_experts_per_tok": 2,
     "n_shared_experts": 1,
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "n_group": 1,
-    "topk_group": 1,
-    "norm_topk_prob": True,
-    "routed_scaling_factor": 2.446,
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
-    "rope_scaling": None,
     "max_position_embeddings": 8192,
-    "attention_bias": False,
-    "tie_word_embeddings": False,
-    "initializer_range": 0.02,
-    "num_nextn_predict_layers": 0,
     "dtype": "float32",
 }
-VISION = {
+VISION = RELEASED_VISION | {
     "model_type": "moonvit",
-    "patch_size": 14,
     "init_pos_emb_height": 16,
     "init_pos_emb_width": 16,
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
     "hidden_size": 96,
     "intermediate_size": 256,
-    "merge_kernel_size": [2, 2],
 }
 CORRECTION_BIAS_STD = 0.01
 

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-INDEX_NAME = "model.safetensors.index.json"
+from thinking_rl.checkpoint import INDEX_FILE, SINGLE_FILE, weight_map
+
 SHARD_GIB = 4.0
 
 _EXPERTS = re.compile(r"(.*\.mlp\.experts\.)(gate_up_proj|down_proj)$")
@@ -109,23 +110,18 @@ def shard_files(folder: Path) -> dict[str, str]:
     Raises:
         ValueError: neither exists or one is damaged, or the index names files that are not there.
     """
-    index = folder / INDEX_NAME
-    if index.exists():
-        try:
-            files = dict(json.loads(index.read_text())["weight_map"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{index}: not an index of tensors; fetch it again") from error
+    if files := weight_map(folder):
         missing = sorted({file for file in files.values() if not (folder / file).exists()})
         if missing:
             raise ValueError(
-                f"{folder}: {INDEX_NAME} names {len(missing)} missing shard(s): "
+                f"{folder}: {INDEX_FILE} names {len(missing)} missing shard(s): "
                 f"{', '.join(missing)}; fetch the checkpoint again"
             )
         return files
-    single = folder / "model.safetensors"
+    single = folder / SINGLE_FILE
     if not single.exists():
         raise ValueError(
-            f"{folder}: neither {INDEX_NAME} nor model.safetensors; give a checkpoint folder"
+            f"{folder}: neither {INDEX_FILE} nor {SINGLE_FILE}; give a checkpoint folder"
         )
     try:
         with safe_open(str(single), framework="pt") as file:
@@ -204,10 +200,8 @@ def save_released(
             save_file(shard, str(_partial(folder, len(shards))), metadata={"format": "pt"})
         count = len(shards)
         files = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-        weight_map = {
-            name: file for file, names in zip(files, shards, strict=True) for name in names
-        }
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         _partial(folder, 0).write_text(json.dumps(index, indent=2))
         _replace(folder, files)
     except (OSError, SafetensorError) as error:
@@ -241,11 +235,11 @@ def _shards(
 def _replace(folder: Path, files: Sequence[str]) -> None:
     """Put the finished shards, and last their index, in place of the weights the folder held."""
     mode = _partial(folder, 0).stat().st_mode  # safetensors makes files for their owner alone
-    (folder / INDEX_NAME).unlink(missing_ok=True)
+    (folder / INDEX_FILE).unlink(missing_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
     for number, file in enumerate(files, start=1):
         shard = _partial(folder, number)
         shard.chmod(mode)
         shard.rename(folder / file)
-    _partial(folder, 0).rename(folder / INDEX_NAME)
+    _partial(folder, 0).rename(folder / INDEX_FILE)
