@@ -286,6 +286,26 @@ def test_a_gradient_that_is_not_finite_is_not_applied(settings, tmp_path):
         assert later > 0
 
 
+def at_rates(rank, world_size, settings, rendezvous, config):
+    """Largest change of any weight by a first step at a quarter of the settings' rate, and by one
+    at none."""
+    learner = Learner(settings, rank, world_size, rendezvous)
+    learner.begin_iteration(dealt(config, rank, world_size))
+    changes = []
+    for rate in (RATE / 4, 0.0):
+        before = state(learner)
+        learner.step(0, *counts(config, 0), rate)
+        after = state(learner)
+        changes.append(max(abs(after[name] - before[name]).max() for name in before))
+    return changes
+
+
+def test_a_step_takes_the_rate_it_is_given(settings, config, tmp_path):
+    [(quarter, none)] = ranks.run(at_rates, 1, settings, address(tmp_path, "meet"), config)
+    assert quarter == pytest.approx(RATE / 4, rel=1e-3)  # the first step of Adam is its rate
+    assert none == 0
+
+
 def unusable(rank, world_size, settings, rendezvous):
     try:
         Learner(settings, rank, world_size, rendezvous)

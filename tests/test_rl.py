@@ -6,11 +6,13 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
+from transformers import get_scheduler
 
 from rollouts.collect import Prompt
 from thinking_rl.advantage import set_advantages
-from thinking_rl.recipe import RL
-from thinking_rl.rl import length_weight, minibatches, rollout_metrics, step_metrics
+from thinking_rl.recipe import RL, Optimizer
+from thinking_rl.rl import learning_rates, length_weight, minibatches, rollout_metrics, step_metrics
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
 
 RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
@@ -96,3 +98,24 @@ def test_the_length_reward_starts_late() -> None:
     weights = [length_weight(rl, iteration) for iteration in range(5)]  # pyright: ignore[reportArgumentType]
     assert weights == [0.0, 0.0, 0.0, 0.2, 0.2]
     assert RL.model_fields["length_reward"].default.weight == 0.0
+
+
+@pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])
+def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share: float) -> None:
+    """The warm-up uses its scheduler, RL ours: the recipe's words mean the same in both."""
+    optimizer = Optimizer(learning_rate=3e-5, warmup_steps=warmup_steps, final_share=final_share)
+    rl = RL(
+        iterations=5, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
+    )
+    theirs = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-5)
+    schedule = get_scheduler(
+        "cosine_with_min_lr",
+        theirs,
+        num_warmup_steps=warmup_steps,
+        num_training_steps=20,
+        scheduler_specific_kwargs={"min_lr_rate": final_share},
+    )
+    for rate in (rate for iteration in range(5) for rate in learning_rates(rl, iteration)):
+        assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        theirs.step()
+        schedule.step()

@@ -31,6 +31,7 @@ ROW_KEYS = {
     "groups_all_right",
     "groups_all_wrong",
     "loss",
+    "learning_rate",
     "grad_norm",
     "entropy",
     "kl",

@@ -6,6 +6,7 @@ Nothing here imports torch, ray or vllm, so that checking a recipe takes a fract
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -118,13 +119,24 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Optimizer(Section):
-    """AdamW."""
+    """AdamW, and the course of its learning rate through a stage."""
 
     learning_rate: float = Field(gt=0)
     betas: Annotated[tuple[float, float], BeforeValidator(_as_tuple)] = (0.9, 0.95)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer steps over which the learning rate rises from 0."""
+    final_share: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of optimizer step `step`, from 0, of a stage that has `steps`."""
+        if step < self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        fall = (1 + math.cos(math.pi * progress)) / 2
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * fall)
 
 
 class SFT(Section):

@@ -58,7 +58,7 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
             if batch:
                 with run.reporter.timer("learn"):
                     run.pool.sleep()
-                    steps = learner.train(batch)
+                    steps = learner.train(batch, learning_rates(rl, iteration))
                     run.pool.wake("weights")
                 agreement = publish(run, learner)
                 metrics |= step_metrics(steps) | {"agreement": agreement.largest}
@@ -75,6 +75,12 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
         return final
     finally:
         learner.close()
+
+
+def learning_rates(rl: RL, iteration: int) -> list[float]:
+    """Of an iteration's optimizer steps."""
+    first, total = iteration * rl.steps_per_iteration, rl.iterations * rl.steps_per_iteration
+    return [rl.optimizer.rate(first + i, total) for i in range(rl.steps_per_iteration)]
 
 
 def length_weight(rl: RL, iteration: int) -> float:

@@ -28,7 +28,6 @@ from thinking_rl.model.processing import KimiVLProcessor, load_processor, proble
 from thinking_rl.model.weights import full_tensors, save_released
 from thinking_rl.recipe import SFT
 
-FINAL_LEARNING_RATE_SHARE = 0.1
 """The learning rate ends at a tenth of its peak, as in the Kimi-VL report (section 2.4)."""
 
 
@@ -186,7 +185,7 @@ class SFTActor:
             gradient_accumulation_steps=sft.batch_size // (at_once * self.world_size),
             learning_rate=optimizer.learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr_rate": FINAL_LEARNING_RATE_SHARE},
+            lr_scheduler_kwargs={"min_lr_rate": optimizer.final_share},
             warmup_steps=optimizer.warmup_steps,
             adam_beta1=optimizer.betas[0],
             adam_beta2=optimizer.betas[1],

@@ -119,9 +119,11 @@ class LearnerGroup:
                     results[index] = value
         return results
 
-    def train(self, minibatches: Sequence[Sequence[Conversation]]) -> list[dict[str, float]]:
+    def train(
+        self, minibatches: Sequence[Sequence[Conversation]], learning_rates: Sequence[float]
+    ) -> list[dict[str, float]]:
         """One iteration: the current policy becomes the reference, then one optimizer step for
-        each minibatch. Returns each step's metrics, divided by its counts."""
+        each minibatch, at its learning rate. Returns each step's metrics, divided by its counts."""
         dealt = [self._deal(conversations)[0] for conversations in minibatches]
         self._wait(
             [
@@ -131,12 +133,15 @@ class LearnerGroup:
             "begin an iteration",
         )
         steps = []
-        for index, conversations in enumerate(minibatches):
+        for index, (conversations, rate) in enumerate(
+            zip(minibatches, learning_rates, strict=False)  # an iteration may have fewer steps
+        ):
             tokens = sum(sum(conversation.loss_mask) for conversation in conversations)
-            sums = self._call("step", index, len(conversations), tokens)[0]
+            sums = self._call("step", index, len(conversations), tokens, rate)[0]
             steps.append(
                 {
                     "loss": sums["loss"],
+                    "learning_rate": rate,
                     "grad_norm": sums["grad_norm"],
                     "entropy": sums["entropy"] / tokens,
                     "kl": sums["kl"] / tokens,

@@ -118,9 +118,11 @@ class Learner:
         if self.settings.reset_optimizer:
             self.optimizer = self._new_optimizer()
 
-    def step(self, index: int, num_sequences: int, num_tokens: int) -> dict[str, float]:
+    def step(
+        self, index: int, num_sequences: int, num_tokens: int, learning_rate: float | None = None
+    ) -> dict[str, float]:
         """One optimizer step on minibatch `index`. The counts are global: responses and response
-        tokens of the minibatch over all ranks.
+        tokens of the minibatch over all ranks. `learning_rate`: None: that of the settings.
 
         Returns:
             `loss`, `grad_norm`, and sums over all ranks of `entropy` and `kl` (by token) and
@@ -147,6 +149,8 @@ class Learner:
             sums.add(loss=output.loss.item(), entropy=entropy.sum().item())
             sums.add(**{name: value.item() for name, value in output.metrics.items()})
         grad_norm = clip_gradients(self.model, self.settings.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate if learning_rate is None else learning_rate
         self.optimizer.step()
         return sums.reduce() | {"grad_norm": grad_norm}
 
