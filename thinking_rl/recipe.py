@@ -63,7 +63,7 @@ class Source(Section):
     families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
-    """Procedural difficulty levels, drawn evenly."""
+    """Procedural difficulty levels, drawn evenly; one that is listed twice, twice as often."""
     careless: float = Field(default=0.0, ge=0, le=1)
     """Share of procedural responses, for the warm-up, whose final answer is off by a little, as in
     data that nobody verified."""
@@ -186,7 +186,7 @@ class RL(Section):
     checkpoint_every: int = Field(default=0, ge=0)
     """Iterations between checkpoints; 0: only at the end."""
     agreement_responses: int = Field(default=8, ge=1)
-    agreement_tolerance: float = Field(5e-4, gt=0)
+    agreement_tolerance: float = Field(default=5e-4, gt=0)
     """Largest mean absolute difference of log-probs, engine against learner, at any check.
     float32: largest single difference."""
 
