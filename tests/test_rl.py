@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from rollouts.collect import Prompt
+from rollouts.collect import Prompt, Sampling
+from thinking_rl import rl as loop
 from thinking_rl.advantage import set_advantages
+from thinking_rl.agreement import Agreement
 from thinking_rl.recipe import RL, Optimizer
 from thinking_rl.rl import learning_rates, length_weight, minibatches, rollout_metrics, step_metrics
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
@@ -98,6 +100,28 @@ def test_the_length_reward_starts_late() -> None:
     weights = [length_weight(rl, iteration) for iteration in range(5)]  # pyright: ignore[reportArgumentType]
     assert weights == [0.0, 0.0, 0.0, 0.2, 0.2]
     assert RL.model_fields["length_reward"].default.weight == 0.0
+
+
+@pytest.mark.parametrize(("held_out", "engines", "expected"), [(9, 1, 4), (3, 1, 3), (2, 5, 5)])
+def test_every_engine_is_proved(
+    monkeypatch: pytest.MonkeyPatch, held_out: int, engines: int, expected: int
+) -> None:
+    asked: list[Prompt] = []
+    monkeypatch.setattr(
+        loop, "collect", lambda _, __, given, ___: asked.extend(given)
+    )
+    monkeypatch.setattr(loop, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
+    rl = SimpleNamespace(agreement_responses=4, agreement_tolerance=1e-6)
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(rl=rl, model=SimpleNamespace(dtype="float32")),
+        held_out=prompts([group(str(i), RIGHT) for i in range(held_out)]),
+        pool=SimpleNamespace(engines=[None] * engines),
+        sampling=Sampling(samples=8, max_tokens=64, temperature=1.0),
+        processor=None,
+    )
+    loop.prove(run, None, "now")  # pyright: ignore[reportArgumentType]
+    assert len(asked) == expected
+    assert len({prompt.problem.id for prompt in asked}) == min(held_out, expected)
 
 
 @pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])

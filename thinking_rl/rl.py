@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 
 from rollouts.collect import Prompt, collect
@@ -120,19 +121,20 @@ def publish(run: RunContext, learner: LearnerGroup) -> Agreement:
 
 
 def prove(run: RunContext, learner: LearnerGroup, when: str) -> Agreement:
-    """Sample a few responses to held-out problems and compare their log-probs with the
-    learner's.
+    """Sample a few responses to held-out problems, at least one from every engine, and compare
+    their log-probs with the learner's.
 
     Raises:
         AgreementError: they differ by more than `rl.agreement_tolerance`.
     """
     rl = run.recipe.rl
     assert rl is not None
-    count = min(rl.agreement_responses, len(run.held_out))
-    pictured = sorted(run.held_out, key=lambda prompt: not prompt.images)[:count]
+    count = max(min(rl.agreement_responses, len(run.held_out)), len(run.pool.engines))
+    pictured_first = sorted(run.held_out, key=lambda prompt: not prompt.images)
+    prompts = list(islice(cycle(pictured_first), count))
     sampling = replace(run.sampling, samples=1, max_tokens=min(64, run.sampling.max_tokens))
-    groups = collect(run.pool, run.processor, pictured, sampling)
-    agreement = measure(learner, pictured, groups)
+    groups = collect(run.pool, run.processor, prompts, sampling)
+    agreement = measure(learner, prompts, groups)
     require(agreement, run.recipe.model.dtype, rl.agreement_tolerance, when)
     return agreement
 
