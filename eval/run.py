@@ -229,7 +229,8 @@ def start_engines(
     """Ray and the engines; `resources` ends them."""
     from rollouts.engine import EngineSettings
     from rollouts.pool import RolloutPool
-    from thinking_rl.cluster import Layout, cluster
+    from thinking_rl.cluster import cluster
+    from thinking_rl.layout import Layout
 
     layout = Layout(engines=options.engines, tensor_parallel=options.tensor_parallel)
     devices = resources.enter_context(cluster(layout))

@@ -35,7 +35,7 @@ class EngineSettings:
     """most patches an image may have; None: the checkpoint's"""
     tensor_parallel: int = 1
     gpu_memory_share: float = 0.85
-    kv_cache_gib: float = 1.0
+    kv_cache_gib: int = 1
     threads: int = 1
     on_cpu: bool = True
     sleeps: bool = False
@@ -92,6 +92,8 @@ class Engine:
             max_model_len=settings.max_model_tokens,
             max_num_seqs=settings.max_sequences,
             tensor_parallel_size=settings.tensor_parallel,
+            # Inside a Ray actor vLLM would want bundles of one GPU each; an engine's is one bundle.
+            distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,
             gpu_memory_utilization=settings.gpu_memory_share,
             limit_mm_per_prompt={"image": settings.max_images},
             mm_processor_kwargs=_image_limit(settings),

@@ -26,14 +26,14 @@ CPU_COMPILATION = {"custom_ops": ["all", "-rotary_embedding"]}
 FLOAT32_ROUTER = {"text_config": {"moe_router_dtype": "float32"}}
 
 
-def set_environment(*, on_cpu: bool, threads: int, kv_cache_gib: float) -> None:
+def set_environment(*, on_cpu: bool, threads: int, kv_cache_gib: int) -> None:
     """Environment of an engine process; before vllm is imported."""
     # One process an engine: weights are handed over in memory, and nothing is left behind.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if on_cpu:
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(kv_cache_gib)))
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
         # Engine and learner take turns on the same cores: let the system place the threads.
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -107,9 +107,7 @@ def test_every_engine_is_proved(
     monkeypatch: pytest.MonkeyPatch, held_out: int, engines: int, expected: int
 ) -> None:
     asked: list[Prompt] = []
-    monkeypatch.setattr(
-        loop, "collect", lambda _, __, given, ___: asked.extend(given)
-    )
+    monkeypatch.setattr(loop, "collect", lambda _, __, given, ___: asked.extend(given))
     monkeypatch.setattr(loop, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
     rl = SimpleNamespace(agreement_responses=4, agreement_tolerance=1e-6)
     run = SimpleNamespace(

@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from thinking_rl.recipe import Recipe
+from thinking_rl.layout import Layout, bundles
 
 PLACEMENT_TIMEOUT_S = 300.0
 
@@ -37,28 +37,6 @@ class Cluster:
     on_cpu: bool
     threads: int
     """CPU threads of each engine, and of each learner worker that is not told otherwise"""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How many actors there are, and what they share. The words are those of the recipe."""
-
-    engines: int = 1
-    tensor_parallel: int = 1
-    learners: int = 0
-    shared: bool = False
-    ray_address: str | None = None
-
-
-def layout_of(recipe: Recipe) -> Layout:
-    """The actors of a run."""
-    return Layout(
-        engines=recipe.rollout.engines,
-        tensor_parallel=recipe.rollout.tensor_parallel,
-        learners=recipe.learner.workers,
-        shared=recipe.rollout.placement == "shared",
-        ray_address=recipe.ray_address,
-    )
 
 
 @contextmanager
@@ -86,36 +64,28 @@ def cluster(layout: Layout) -> Iterator[Cluster]:
         if gpus == 0:
             yield _on_cpu(layout)
             return
-        bundles = _bundles(layout)
-        needed = sum(int(bundle["GPU"]) for bundle in bundles)
+        reserved = bundles(layout)
+        needed = sum(int(bundle["GPU"]) for bundle in reserved)
         if needed > gpus:
             raise ValueError(
                 f"{needed} GPUs are needed ({layout.engines} engines, {layout.learners} learner "
                 f"workers, placement {'shared' if layout.shared else 'separate'}), the cluster "
                 f"has {gpus}"
             )
-        group = placement_group(bundles, strategy="PACK")
-        ray.get(group.ready(), timeout=PLACEMENT_TIMEOUT_S)
+        group = placement_group(reserved, strategy="PACK")
+        try:
+            ray.get(group.ready(), timeout=PLACEMENT_TIMEOUT_S)
+        except GetTimeoutError:
+            raise RuntimeError(
+                f"the cluster did not give {reserved} within {PLACEMENT_TIMEOUT_S:.0f} s; free at "
+                f"the moment: {ray.available_resources()}. Something else may hold its GPUs or "
+                "CPUs: see `ray status`"
+            ) from None
         yield _on_gpus(layout, group)
     finally:
         if group is not None:
             remove_placement_group(group)
         ray.shutdown()
-
-
-def _bundles(layout: Layout) -> list[dict[str, float]]:
-    if layout.shared:
-        engines, parallel = layout.engines, layout.tensor_parallel
-        if engines != layout.learners or parallel != 1:
-            raise ValueError(
-                "rollout.placement: shared puts one engine and one learner worker on each GPU: "
-                f"rollout.engines ({engines}) must equal learner.workers "
-                f"({layout.learners}) and rollout.tensor_parallel ({parallel}) be 1"
-            )
-        return [{"GPU": 1, "CPU": 2}] * layout.learners
-    engine: dict[str, float] = {"GPU": layout.tensor_parallel, "CPU": 1}
-    learner: dict[str, float] = {"GPU": 1, "CPU": 1}
-    return [engine] * layout.engines + [learner] * layout.learners
 
 
 def _on_gpus(layout: Layout, group: Any) -> Cluster:
@@ -177,25 +147,32 @@ class Workers:
                 where it failed otherwise, died, or did not answer in time.
         """
         deadline = time.monotonic() + timeout_s
-        results = []
-        for number, call in enumerate(calls):
-            try:
-                results.append(ray.get(call, timeout=max(0.1, deadline - time.monotonic())))
-            except GetTimeoutError:
+        waiting = list(calls)
+        while waiting:  # whoever fails first is heard first: the others may be waiting for it
+            left = max(0.1, deadline - time.monotonic())
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=left)
+            if not done:
+                late = ", ".join(str(calls.index(call)) for call in waiting)
                 raise self.error(
-                    f"{self.name} {number} did not {what} within {timeout_s:.0f} s; raise "
-                    f"{setting} if the machine is only slow"
-                ) from None
-            except RayTaskError as error:
-                cause = error.cause
-                if isinstance(cause, self.passed_on):
-                    raise cause from None
-                raise self.error(
-                    f"{self.name} {number} could not {what}: {type(cause).__name__}: {cause}"
-                ) from error
-            except RayActorError as error:
-                reason = str(error).strip().splitlines()
-                raise self.error(
-                    f"{self.name} {number} died and could not {what}: {reason[-1]}"
-                ) from None
-        return results
+                    f"{self.name} {late} did not {what} within {timeout_s:.0f} s; raise {setting} "
+                    "if the machine is only slow"
+                )
+            for call in done:
+                self._check(call, calls.index(call), what)
+        return ray.get(list(calls))
+
+    def _check(self, call: ray.ObjectRef, number: int, what: str) -> None:
+        try:
+            ray.get(call)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, self.passed_on):
+                raise cause from None
+            raise self.error(
+                f"{self.name} {number} could not {what}: {type(cause).__name__}: {cause}"
+            ) from error
+        except RayActorError as error:
+            reason = str(error).strip().splitlines()
+            raise self.error(
+                f"{self.name} {number} died and could not {what}: {reason[-1]}"
+            ) from None

@@ -15,8 +15,9 @@ from rollouts.collect import Prompt, Sampling, collect, render_prompt
 from rollouts.engine import EngineSettings
 from rollouts.pool import RolloutPool, put_buckets
 from thinking_rl.benchmarking import load_benchmarks
-from thinking_rl.cluster import Cluster, cluster, layout_of
+from thinking_rl.cluster import Cluster, cluster
 from thinking_rl.data import example_stream, fixed_problems, problem_stream
+from thinking_rl.layout import layout_of
 from thinking_rl.learner.learner import LearnerSettings
 from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinking_rl.checkpoint import check_complete, is_hub_id, read_json
+from thinking_rl.layout import bundles, layout_of
 from thinking_rl.recipe import BenchmarkRun, Recipe
 from thinking_rl.recipe_file import RecipeError
 from thinking_rl.sizing import GIB, TINY_PARAMETERS, count_parameters, estimate_memory
@@ -152,7 +153,8 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
     for stage in recipe.stages:
         if stage == "sft" and (sft := recipe.sft):
             text = f"{sft.steps} steps of {sft.batch_size} conversations"
-            plan.add("stages", "sft", f"{text}, rows of up to {sft.max_tokens:,} tokens")
+            tokens = sft.tokens_per_pass(recipe.learner.workers)
+            plan.add("stages", "sft", f"{text}, at most {tokens:,} tokens at once on a worker")
         if stage == "rl" and (rl := recipe.rl):
             responses = rl.problems_per_iteration * rl.samples_per_problem
             tokens = responses * recipe.rollout.max_response_tokens
@@ -182,6 +184,9 @@ def _plan_devices(plan: Plan, recipe: Recipe, gpus_gib: list[float]) -> None:
     if not gpus_gib:
         found = "none found on this machine, so a run here uses the CPU"
     plan.add("devices", "GPUs", f"{needed} needed, {found}")
+    if gpus_gib or recipe.ray_address:
+        with plan.looking_at("devices"):
+            bundles(layout_of(recipe))
     if recipe.ray_address:
         plan.add("devices", "cluster", f"the Ray cluster at {recipe.ray_address} places them")
     elif 0 < len(gpus_gib) < needed:
@@ -219,7 +224,7 @@ def _plan_memory(
     if learner > size:
         plan.warnings.append(
             f"memory: a learner's {learner:.1f} GiB do not fit {size:.1f}; raise learner.workers, "
-            "or lower learner.tokens_per_microbatch"
+            "or lower learner.tokens_per_microbatch, or sft.micro_batch_size times sft.max_tokens"
         )
 
 

@@ -113,6 +113,18 @@ class Data(Section):
     benchmarks: list[BenchmarkRun] = []
     """Run in the RL stage, at the temperature `eval_temperature`."""
 
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Data:
+        samples = {"eval_samples": self.eval_samples}
+        samples |= {f"benchmarks.{i}.samples": one.samples for i, one in enumerate(self.benchmarks)}
+        several = [name for name, count in samples.items() if count > 1]
+        if several and self.eval_temperature == 0:
+            raise ValueError(
+                f"{', '.join(several)} above 1 and eval_temperature 0: greedy responses are all "
+                "alike; give a temperature above 0, or one sample"
+            )
+        return self
+
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # YAML has lists only
@@ -156,6 +168,10 @@ class SFT(Section):
     def conversations_per_pass(self, workers: int) -> int:
         """Conversations in one forward pass of one worker."""
         return self.micro_batch_size or max(1, self.batch_size // workers)
+
+    def tokens_per_pass(self, workers: int) -> int:
+        """Most tokens of one forward pass of one worker."""
+        return self.conversations_per_pass(workers) * self.max_tokens
 
 
 class LengthReward(Section):
@@ -218,7 +234,7 @@ class Rollout(Section):
     max_images: int = Field(default=8, ge=1)
     """Most images in one prompt."""
     gpu_memory_share: float = Field(default=0.85, gt=0, lt=1)
-    kv_cache_gib: float = Field(default=1.0, gt=0)
+    kv_cache_gib: int = Field(default=1, ge=1)
     """Key-value cache of an engine on a machine without a GPU."""
     start_timeout_s: float = Field(default=600, gt=0)
     timeout_s: float = Field(default=3600, gt=0)

@@ -84,7 +84,7 @@ class Memory:
     learner_state: float
     """Sharded: float32 master weights, and float32 gradients and two Adam moments where trained."""
     learner_activations: float
-    """Of one micro-batch of text tokens, with one unsharded layer."""
+    """Of the larger micro-batch of the stages, of text tokens, with one unsharded layer."""
 
 
 def estimate_memory(recipe: Recipe, config: Mapping[str, Any]) -> Memory:
@@ -114,4 +114,7 @@ def _activation_values(recipe: Recipe, text: Mapping[str, Any], decoder: int) ->
     mlp = 3 * (chosen + text["n_shared_experts"]) * text["moe_intermediate_size"]
     layer = 6 * hidden + attention + mlp + 2 * chosen * hidden  # the last: copies sent to experts
     kept = layers * hidden + layer if recipe.learner.activation_checkpointing else layers * layer
-    return recipe.learner.tokens_per_microbatch * kept + decoder / layers
+    tokens = [recipe.learner.tokens_per_microbatch if "rl" in recipe.stages else 0]
+    if recipe.sft and "sft" in recipe.stages:
+        tokens.append(recipe.sft.tokens_per_pass(recipe.learner.workers))
+    return max(tokens) * kept + decoder / layers

@@ -12,6 +12,7 @@ import ray
 from thinking_rl.checkpoint import INDEX_FILE, checkpoint_folder, weight_map
 from thinking_rl.context import RunContext
 from thinking_rl.export import copy_checkpoint_files
+from thinking_rl.learner.actors import RANKS
 from thinking_rl.model.tiny import write_tiny
 from thinking_rl.recipe import Recipe
 from thinking_rl.report.card import model_card
@@ -83,7 +84,8 @@ def run_sft(context: RunContext, checkpoint: str) -> str:
         for rank, option in enumerate(options)
     ]
     try:
-        rendezvous = ray.get(actors[0].address.remote(), timeout=recipe.learner.timeout_s)
+        started = [actors[0].address.remote()]
+        [rendezvous] = RANKS.wait(started, recipe.learner.timeout_s, "start", "learner.timeout_s")
         shared_job = ray.put(job)
         work = [actor.train.remote(shared_job, rendezvous) for actor in actors]
         _follow(context, actors[0], work)
