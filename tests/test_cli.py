@@ -133,7 +133,7 @@ def test_exit_codes_and_last_line(
     code: int,
     last: str,
 ) -> None:
-    def run(recipe: object, reporter: object) -> None:
+    def run(*_: object) -> None:
         raise error
 
     stage(run)
@@ -153,7 +153,7 @@ def test_cause_of_an_error_in_a_worker_is_shown(
     class TaskError(Exception):  # as Ray's: holds the worker's error, prints its whole traceback
         cause = ValueError("columns: no column 'answer'")
 
-    def run(recipe: object, reporter: object) -> None:
+    def run(*_: object) -> None:
         raise TaskError("Traceback (most recent call last): ...")
 
     stage(run)
@@ -164,7 +164,7 @@ def test_cause_of_an_error_in_a_worker_is_shown(
 def test_sigterm_lets_the_stages_clean_up(tmp_path: Path, stage: Callable) -> None:
     cleaned = []
 
-    def run(recipe: object, reporter: object) -> None:
+    def run(*_: object) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
@@ -179,7 +179,7 @@ def test_sigterm_lets_the_stages_clean_up(tmp_path: Path, stage: Callable) -> No
 def test_a_run_leaves_its_recipe_and_a_finished_one_is_kept(
     tmp_path: Path, stage: Callable, capsys: pytest.CaptureFixture
 ) -> None:
-    def run(recipe, reporter) -> None:
+    def run(recipe, reporter, saved) -> None:
         reporter.evaluation("start", 1, 2)
         reporter.finish()
 
@@ -198,7 +198,7 @@ def test_a_run_leaves_its_recipe_and_a_finished_one_is_kept(
 def test_inputs_are_checked_before_the_run_folder_is_made(
     tmp_path: Path, stage: Callable, capsys: pytest.CaptureFixture
 ) -> None:
-    stage(lambda recipe, reporter: pytest.fail("must not start"))
+    stage(lambda *_: pytest.fail("must not start"))
     overrides = [f"run_dir={tmp_path / 'run'}", f"model.path={tmp_path / 'none'}"]
     assert train.main([QUICKSTART, *overrides]) == 2
     assert f"error: model.path: no folder {tmp_path}/none" in capsys.readouterr().err

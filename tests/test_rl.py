@@ -122,6 +122,28 @@ def test_every_engine_is_proved(
     assert len({prompt.problem.id for prompt in asked}) == min(held_out, expected)
 
 
+def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    due: list[tuple[str, int]] = []
+    monkeypatch.setattr(loop, "run_benchmarks", lambda run, done: due.append(("benchmarks", done)))
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda *given: due.append(("checkpoint", given[-1]))
+    )
+    every = {"evaluate_every": 2, "benchmarks_every": 3, "checkpoint_every": 4}
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(rl=SimpleNamespace(iterations=6, **every)),
+        evaluate=lambda name: due.append(("evaluate", int(name.removeprefix("iteration_")))),
+    )
+    for done in range(1, 7):
+        loop.after_iteration(run, None, None, done)  # pyright: ignore[reportArgumentType]
+    assert due == [
+        ("evaluate", 2),
+        ("benchmarks", 3),
+        ("evaluate", 4),
+        ("checkpoint", 4),
+        ("checkpoint", 6),  # the rest is the caller's, once the weights are written
+    ]
+
+
 @pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])
 def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share: float) -> None:
     """The warm-up uses its scheduler, RL ours: the recipe's words mean the same in both."""

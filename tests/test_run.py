@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from short_run import ShortRun
 
 from thinking_rl.recipe_file import load_recipe
 from thinking_rl.report.metrics import read_metrics
+from thinking_rl.saved import find_saved
 
 pytestmark = pytest.mark.slow
 ROW_KEYS = {
@@ -117,7 +119,7 @@ def test_a_run_that_is_ended_keeps_its_checkpoint(tmp_path: Path, end: str) -> N
     process = run.start("stages=[rl]", "rl.iterations=1000", "data.eval_problems=2")
     saved = run.run_dir / "checkpoints"
     deadline = time.monotonic() + 500
-    while not list(saved.glob("iteration_*/.metadata")):
+    while not list(saved.glob("iteration_*/state.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.2)
@@ -131,7 +133,8 @@ def test_a_run_that_is_ended_keeps_its_checkpoint(tmp_path: Path, end: str) -> N
     _, err = process.communicate(timeout=60)
     last = err.splitlines()[-1]
     if end == "interrupt":
-        assert (process.returncode, last) == (130, "stopped")
+        assert process.returncode == 130
+        assert re.fullmatch(r"stopped; resume=true goes on after RL iteration \d+", last)
     else:
         assert process.returncode == 1
         assert last.startswith("error: RolloutError: rollout worker 0 died and could not ")
@@ -141,6 +144,31 @@ def test_a_run_that_is_ended_keeps_its_checkpoint(tmp_path: Path, end: str) -> N
     assert list(saved.glob("iteration_*/.metadata"))
     assert read_metrics(run.run_dir)
     assert not (run.run_dir / "summary.json").exists()
+    if end == "dead worker":
+        goes_on(run)
+
+
+def goes_on(run: ShortRun) -> None:
+    """Resume a run of 1000 iterations, with as few as are done and two more."""
+    before = find_saved(run.run_dir)
+    assert before
+    kept = [row for row in read_metrics(run.run_dir) if row["stage"] == "rl"][: before.iteration]
+    overrides = ["stages=[rl]", "data.eval_problems=2", f"rl.iterations={before.iteration + 2}"]
+    code, out, err = run.run(*overrides, "resume=true")
+    assert code == 0, err
+    assert f"going on after RL iteration {before.iteration}\n" in out
+    rows = read_metrics(run.run_dir)
+    steps = [row for row in rows if row["stage"] == "rl"]
+    assert [row["iteration"] for row in steps] == list(range(before.iteration + 2))
+    assert steps[: before.iteration] == kept
+    assert [row["name"] for row in rows if row["stage"] == "evaluation"] == ["start", "after_rl"]
+    after, recipe = find_saved(run.run_dir), load_recipe(run.run_dir / "recipe.yaml")
+    assert after
+    assert recipe.rl
+    given = sum(after.sampler["stream"]["given"].values())
+    assert given == after.iteration * recipe.rl.problems_per_iteration
+    assert (run.run_dir / "export" / "config.json").is_file()
+    assert run.left_over() == []
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path: Path, tiny_checkpoint: Path) -> None:

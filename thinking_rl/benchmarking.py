@@ -8,6 +8,7 @@ from eval.benchmark import Benchmark
 from eval.registry import get_benchmark
 from eval.runner import Asking, Model, ask, check_prompts, measure
 from thinking_rl.model.processing import KimiVLProcessor
+from thinking_rl.preflight import check_image_count
 from thinking_rl.recipe import BenchmarkRun, Recipe
 from thinking_rl.report.summary import BENCHMARK
 from thinking_rl.types import Problem
@@ -21,7 +22,7 @@ def load_benchmarks(
 ) -> list[tuple[Benchmark, list[Problem], Asking]]:
     """The problems of `data.benchmarks` and how they are asked.
 
-    Raises ValueError where data cannot be used, or a prompt is too long: better now than after
+    Raises ValueError where data cannot be used, or a prompt does not fit: better now than after
     hours of training.
     """
     loaded = []
@@ -29,6 +30,8 @@ def load_benchmarks(
     for one in recipe.data.benchmarks:
         benchmark, asking = get_benchmark(one.name), asking_of(recipe, one)
         problems = benchmark.load(one.path, one.split, one.limit)
+        for problem in problems:
+            check_image_count(problem, recipe.rollout)
         check_prompts(benchmark, problems, model, asking)
         loaded.append((benchmark, problems, asking))
     return loaded
@@ -45,18 +48,12 @@ def asking_of(recipe: Recipe, one: BenchmarkRun) -> Asking:
 
 
 def run_benchmarks(run: RunContext, done: int) -> None:
-    """Run the benchmarks, if they are due after `done` RL iterations, and report each as
+    """Run the benchmarks after `done` RL iterations and report each as
     `benchmark/<name>@iteration_<done>`: official counts, and strict beside them."""
-    rl = run.recipe.rl
-    assert rl is not None
-    is_due = rl.benchmarks_every and done % rl.benchmarks_every == 0
-    if not (is_due or done == rl.iterations):
-        return
     model = Model(run.processor, run.pool.generate, run.recipe.rollout.max_model_tokens)
     for benchmark, problems, asking in run.benchmarks:
-        with run.reporter.timer("benchmarks"):
-            answers = ask(benchmark, problems, model, asking)
-            result = measure(benchmark, problems, answers, asking)
+        answers = ask(benchmark, problems, model, asking)
+        result = measure(benchmark, problems, answers, asking)
         run.reporter.evaluation(
             f"{BENCHMARK}{benchmark.name}@iteration_{done}",
             result.official_right,

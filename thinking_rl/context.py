@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rewards.pool import GradingPool, check_failure_share
 from rollouts.collect import Prompt, Sampling, collect, render_prompt
@@ -24,6 +25,7 @@ from thinking_rl.model.weights import CheckpointReader
 from thinking_rl.preflight import check_fit, check_problems
 from thinking_rl.recipe import Optimizer, Recipe
 from thinking_rl.report.progress import Reporter
+from thinking_rl.saved import Saved, write_saved
 from thinking_rl.types import Group, Outcome, Problem, Score
 
 BUCKET_BYTES = 2**30
@@ -100,6 +102,14 @@ class RunContext:
         """A path in the run's folder."""
         return str(Path(self.recipe.run_dir).resolve().joinpath(*names))
 
+    def save_position(
+        self, folder: str, iteration: int, sampler: dict[str, Any] | None = None
+    ) -> None:
+        """Complete a checkpoint's folder with what a resumed run needs beside the weights."""
+        reporter = self.reporter
+        position = reporter.metrics_bytes, reporter.seconds()
+        write_saved(Saved(Path(folder), iteration, *position, sampler or {}))
+
     def render(self, problem: Problem) -> Prompt:
         """A problem's prompt; one that does not fit the engines is a ValueError."""
         prompt = render_prompt(self.processor, problem, self.recipe.data.instruction)
@@ -146,8 +156,7 @@ class RunContext:
         sampling = replace(
             self.sampling, samples=data.eval_samples, temperature=data.eval_temperature
         )
-        with self.reporter.timer("evaluate"):
-            groups = self.grade(collect(self.pool, self.processor, self.held_out, sampling))
+        groups = self.grade(collect(self.pool, self.processor, self.held_out, sampling))
         scores = [score for group in groups for score in group.scores]
         verdicts = [score.correct for score in scores if score.correct is not None]
         graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]

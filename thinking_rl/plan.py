@@ -21,6 +21,7 @@ from thinking_rl.checkpoint import check_complete, is_hub_id, read_json
 from thinking_rl.layout import bundles, layout_of
 from thinking_rl.recipe import BenchmarkRun, Recipe
 from thinking_rl.recipe_file import RecipeError
+from thinking_rl.saved import KEPT
 from thinking_rl.sizing import GIB, TINY_PARAMETERS, count_parameters, estimate_memory
 
 
@@ -230,17 +231,19 @@ def _plan_memory(
 
 def _plan_disk(plan: Plan, recipe: Recipe, parameters: int) -> None:
     width = 4 if recipe.model.dtype == "float32" else 2
-    state = 12 * parameters / GIB  # float32 weights and two moments
+    # Of RL: float32 weights, and two moments where the optimizer is kept.
+    state = (4 if recipe.rl is None or recipe.rl.reset_optimizer else 12) * parameters / GIB
     model = width * parameters / GIB
-    # Two, because a checkpoint is complete before the one that it replaces goes.
-    needed = 2 * state + len(recipe.stages) * model
+    # A checkpoint is whole before the oldest of those kept goes.
+    count = 0 if recipe.rl is None else KEPT + 1 if recipe.rl.checkpoint_every else 1
+    needed = count * state + len(recipe.stages) * model
     folder = Path(recipe.run_dir).absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(existing).free / GIB
     plan.add(
         "disk",
         recipe.run_dir,
-        f"about {needed:.1f} GiB needed (two training checkpoints of {state:.1f}, a model of "
+        f"about {needed:.1f} GiB needed (training checkpoints: {count} of {state:.1f}, a model of "
         f"{model:.1f} after each stage), {free:.1f} free",
     )
     if needed > free:

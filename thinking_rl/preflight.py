@@ -46,6 +46,11 @@ def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
             f"{rollout.max_model_tokens}; raise it, lower model.image_token_limit, or leave the "
             "problem out"
         )
+    check_image_count(problem, rollout)
+
+
+def check_image_count(problem: Problem, rollout: Rollout) -> None:
+    """Raises ValueError where a problem has more pictures than the engines are made for."""
     if len(problem.images) > rollout.max_images:
         raise ValueError(
             f"problem {problem.id}: {len(problem.images)} images, and rollout.max_images is "

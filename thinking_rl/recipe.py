@@ -200,7 +200,7 @@ class RL(Section):
     benchmarks_every: int = Field(default=0, ge=0)
     """Iterations between runs of `data.benchmarks`; 0: only after the last."""
     checkpoint_every: int = Field(default=0, ge=0)
-    """Iterations between checkpoints; 0: only at the end."""
+    """Iterations between checkpoints that a run can resume from; 0: only at the end."""
     agreement_responses: int = Field(default=8, ge=1)
     agreement_tolerance: float = Field(default=5e-4, gt=0)
     """Largest mean absolute difference of log-probs, engine against learner, at any check.
@@ -289,7 +289,9 @@ class Recipe(Section):
     run_dir: str = ""
     """Where everything is written; by default `runs/<recipe name>`."""
     overwrite: bool = False
-    """Start afresh in a run_dir that already holds a finished run."""
+    """Start afresh in a run_dir that already holds a run, and drop what it left."""
+    resume: bool = False
+    """Go on from the last checkpoint in run_dir; from the start where there is none."""
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
     stages: list[Literal["sft", "rl"]] = Field(default=["sft", "rl"], min_length=1)

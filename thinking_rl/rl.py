@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from pathlib import Path
 
 from rollouts.collect import Prompt, collect
 from thinking_rl.advantage import count_groups, set_advantages, trainable
@@ -18,15 +16,17 @@ from thinking_rl.learner.actors import LearnerGroup
 from thinking_rl.learner.packing import Conversation
 from thinking_rl.recipe import RL
 from thinking_rl.sampler import UniformSampler
+from thinking_rl.saved import Saved, drop_old
 from thinking_rl.types import FinishReason, Group, Outcome
 
-CHECKPOINTS_KEPT = 2
 
-
-def run_rl(run: RunContext, checkpoint: str) -> str:
+def run_rl(run: RunContext, checkpoint: str, saved: Saved | None = None) -> str:
     """Train from a checkpoint folder for the recipe's iterations; returns the folder of the
     final weights. The engines hold `checkpoint`'s weights at the start and the final ones at
     the end.
+
+    Args:
+        saved: go on from here, with this position's weights.
 
     Raises:
         AgreementError: engine and learner differ, before the first iteration or after any
@@ -42,40 +42,77 @@ def run_rl(run: RunContext, checkpoint: str) -> str:
             media_token_id=run.processor.media_token_id,
         )
     try:
-        with run.reporter.timer("prove"):
-            prove(run, learner, "before the first iteration")
         sampler = UniformSampler(run.problems)
-        for iteration in range(rl.iterations):
-            with run.reporter.timer("rollout"):
-                problems = sampler.draw(rl.problems_per_iteration)
-                prompts = [run.render(problem) for problem in problems]
-                groups = collect(run.pool, run.processor, prompts, run.sampling)
-            with run.reporter.timer("grade"):
-                groups = run.grade(groups)
-                sampler.record(groups)
-            groups = set_advantages(groups, length_weight(rl, iteration))
-            batch = minibatches(prompts, groups, rl.steps_per_iteration)
-            metrics = rollout_metrics(groups) | run.grader_metrics()
-            if batch:
-                with run.reporter.timer("learn"):
-                    run.pool.sleep()
-                    steps = learner.train(batch, learning_rates(rl, iteration))
-                    run.pool.wake("weights")
-                agreement = publish(run, learner)
-                metrics |= step_metrics(steps) | {"agreement": agreement.largest}
-            run.reporter.step(iteration, metrics)
-            done = iteration + 1
-            if rl.evaluate_every and done % rl.evaluate_every == 0 and done < rl.iterations:
-                run.evaluate(f"iteration_{done}")
-            run_benchmarks(run, done)
-            if rl.checkpoint_every and done % rl.checkpoint_every == 0:
-                save_checkpoint(run, learner, done)
+        first = start_or_resume(run, learner, sampler, saved)
+        for iteration in range(first, rl.iterations):
+            iterate(run, learner, sampler, iteration)
+            with run.reporter.between_steps():
+                after_iteration(run, learner, sampler, iteration + 1)
         final = run.folder("checkpoints", "rl")
         learner.export(final)
         copy_checkpoint_files(checkpoint, final)
-        return final
     finally:
         learner.close()
+    run_benchmarks(run, rl.iterations)
+    return final
+
+
+def start_or_resume(
+    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, saved: Saved | None
+) -> int:
+    """Prove that engines and learner hold the same policy; returns the first iteration to run."""
+    if saved is None:
+        with run.reporter.timer("prove"):
+            prove(run, learner, "before the first iteration")
+        return 0
+    learner.load(str(saved.folder))
+    sampler.load_state_dict(saved.sampler)
+    run.pool.sleep()
+    run.pool.wake("weights")
+    publish(run, learner)
+    return saved.iteration
+
+
+def iterate(
+    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, iteration: int
+) -> None:
+    """One iteration: sample, grade, step, publish, prove, report."""
+    rl = run.recipe.rl
+    assert rl is not None
+    with run.reporter.timer("rollout"):
+        problems = sampler.draw(rl.problems_per_iteration)
+        prompts = [run.render(problem) for problem in problems]
+        groups = collect(run.pool, run.processor, prompts, run.sampling)
+    with run.reporter.timer("grade"):
+        groups = run.grade(groups)
+        sampler.record(groups)
+    groups = set_advantages(groups, length_weight(rl, iteration))
+    batch = minibatches(prompts, groups, rl.steps_per_iteration)
+    metrics = rollout_metrics(groups) | run.grader_metrics()
+    if batch:
+        with run.reporter.timer("learn"):
+            run.pool.sleep()
+            steps = learner.train(batch, learning_rates(rl, iteration))
+            run.pool.wake("weights")
+        agreement = publish(run, learner)
+        metrics |= step_metrics(steps) | {"agreement": agreement.largest}
+    run.reporter.step(iteration, metrics)
+
+
+def after_iteration(
+    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, done: int
+) -> None:
+    """What is due after `done` iterations: an evaluation, benchmarks, a checkpoint. After the last
+    only the checkpoint: what is measured then is measured on weights that are written."""
+    rl = run.recipe.rl
+    assert rl is not None
+    is_last = done == rl.iterations
+    if rl.evaluate_every and done % rl.evaluate_every == 0 and not is_last:
+        run.evaluate(f"iteration_{done}")
+    if rl.benchmarks_every and done % rl.benchmarks_every == 0 and not is_last:
+        run_benchmarks(run, done)
+    if is_last or (rl.checkpoint_every and done % rl.checkpoint_every == 0):
+        save_checkpoint(run, learner, sampler, done)
 
 
 def learning_rates(rl: RL, iteration: int) -> list[float]:
@@ -169,11 +206,12 @@ def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     return means | {"kl": steps[-1]["kl"], "optimizer_steps": len(steps)}
 
 
-def save_checkpoint(run: RunContext, learner: LearnerGroup, done: int) -> None:
-    """Write a sharded checkpoint after `done` iterations and drop the oldest beyond the last
+def save_checkpoint(
+    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, done: int
+) -> None:
+    """Write what it takes to go on after `done` iterations, and drop the oldest beyond the last
     few."""
-    with run.reporter.timer("checkpoint"):
-        learner.save(run.folder("checkpoints", f"iteration_{done:05d}"))
-    saved = sorted(Path(run.folder("checkpoints")).glob("iteration_*"))
-    for old in saved[:-CHECKPOINTS_KEPT]:
-        shutil.rmtree(old)
+    folder = run.folder("checkpoints", f"iteration_{done:05d}")
+    learner.save(folder)
+    run.save_position(folder, done, sampler.state_dict())
+    drop_old(run.recipe.run_dir)

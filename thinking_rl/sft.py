@@ -6,6 +6,7 @@ The model is sharded by FSDP2 before the trainer sees it, with the learner's own
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -27,8 +28,6 @@ from thinking_rl.learner.packing import Conversation, pack_row
 from thinking_rl.model.processing import KimiVLProcessor, load_processor, problem_messages
 from thinking_rl.model.weights import full_tensors, save_released
 from thinking_rl.recipe import SFT
-
-"""The learning rate ends at a tenth of its peak, as in the Kimi-VL report (section 2.4)."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,16 @@ class SFTActor:
         Raises:
             ValueError: an example's picture cannot be used, or every conversation is too long.
         """
+        try:
+            return self._train(job, rendezvous)
+        finally:  # what stays until the process has ended is memory that engines wait for
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
         os.environ.update(_launcher_environment(self.rank, self.world_size, rendezvous))
         device = join(job.settings, self.rank, self.world_size, rendezvous)
         processor = load_processor(job.settings.checkpoint, job.image_token_limit)

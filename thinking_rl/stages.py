@@ -18,34 +18,56 @@ from thinking_rl.recipe import Recipe
 from thinking_rl.report.card import model_card
 from thinking_rl.report.progress import Reporter
 from thinking_rl.rl import run_rl
+from thinking_rl.saved import Saved
 from thinking_rl.sft import SFTActor, SFTJob
 
 POLL_S = 0.5
 
 
-def run(recipe: Recipe, reporter: Reporter) -> None:
-    """Run a recipe to its end. Everything is written under `recipe.run_dir`."""
+def run(recipe: Recipe, reporter: Reporter, saved: Saved | None = None) -> None:
+    """Run a recipe to its end, or go on from `saved`. Everything is written under
+    `recipe.run_dir`."""
     start = starting_checkpoint(recipe)
     with RunContext(recipe, reporter, start) as context:
         checkpoint = start
-        context.evaluate("start")
+        evaluate_once(context, "start")
         if "sft" in recipe.stages:
-            assert recipe.sft is not None
-            with reporter.stage("sft", recipe.sft.steps):
-                context.pool.sleep()
-                checkpoint = run_sft(context, checkpoint)
-                context.pool.wake("weights")
-                context.publish_checkpoint(checkpoint)
-                context.pool.wake("kv_cache")
-            context.evaluate("after_sft")
+            checkpoint = run_warmup(context, start, saved)
+            evaluate_once(context, "after_sft")
         if "rl" in recipe.stages:
             assert recipe.rl is not None
+            in_rl = saved if saved and saved.iteration else None
             with reporter.stage("rl", recipe.rl.iterations):
-                checkpoint = run_rl(context, checkpoint)
+                checkpoint = run_rl(context, checkpoint, in_rl)
             context.evaluate("after_rl")
         export = export_checkpoint(context, start, checkpoint)
     summary = reporter.finish()
     (export / "README.md").write_text(model_card(recipe, summary), encoding="utf-8")
+
+
+def evaluate_once(context: RunContext, name: str) -> None:
+    """Evaluate, unless the run that goes on has done so."""
+    if name not in context.reporter.evaluations:
+        context.evaluate(name)
+
+
+def run_warmup(context: RunContext, start: str, saved: Saved | None) -> str:
+    """The warm-up, or only its outcome where a run goes on after it; the folder with the trained
+    weights, which the engines then have too."""
+    sft = context.recipe.sft
+    assert sft is not None
+    out = context.folder("checkpoints", "sft")
+    if saved is None:
+        with context.reporter.stage("sft", sft.steps):
+            context.pool.sleep()
+            run_sft(context, start, out)
+        context.save_position(out, iteration=0)
+    else:
+        context.pool.sleep()
+    context.pool.wake("weights")
+    context.publish_checkpoint(out)
+    context.pool.wake("kv_cache")
+    return out
 
 
 def starting_checkpoint(recipe: Recipe) -> str:
@@ -63,11 +85,10 @@ def starting_checkpoint(recipe: Recipe) -> str:
     return str(checkpoint_folder(path))
 
 
-def run_sft(context: RunContext, checkpoint: str) -> str:
-    """The warm-up in processes of its own; returns the folder with the trained weights."""
+def run_sft(context: RunContext, checkpoint: str, out: str) -> None:
+    """Train in processes of its own, from one folder to another."""
     recipe, sft = context.recipe, context.recipe.sft
     assert sft is not None
-    out = context.folder("checkpoints", "sft")
     examples = context.examples.draw(sft.steps * sft.batch_size)
     job = SFTJob(
         context.learner_settings(checkpoint, sft.optimizer, tau=0.0),
@@ -96,7 +117,6 @@ def run_sft(context: RunContext, checkpoint: str) -> str:
         for actor in actors:
             ray.kill(actor)  # pyright: ignore[reportArgumentType]
     copy_checkpoint_files(checkpoint, out)
-    return out
 
 
 def _follow(context: RunContext, actor, work: list) -> None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from thinking_rl.recipe import Recipe
+    from thinking_rl.saved import Saved
 
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
 RUN_FILES = ("summary.json", "metrics.jsonl", "recipe.yaml", "error.log", "not_graded.jsonl")
+RUN_FOLDERS = ("tensorboard", "checkpoints", "export", "tiny")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,18 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         from thinking_rl.recipe_file import load_recipe
 
         recipe = load_recipe(arguments.recipe, arguments.overrides)
-        check_run_dir(recipe)
+        saved = check_run_dir(recipe)
         if arguments.dry_run:
             _dry_run(recipe)
         else:
             run_dir = Path(recipe.run_dir)
-            _run(recipe)
+            _run(recipe, saved)
     except KeyboardInterrupt:
-        return _fail("stopped", EXIT_STOPPED)
+        return _stopped(run_dir)
     except SystemExit as stop:  # ray.init puts a SIGTERM handler of its own in place of ours
         if stop.code != signal.SIGTERM:
             raise
-        return _fail("stopped", EXIT_STOPPED)
+        return _stopped(run_dir)
     except Exception as error:
         return _report(error, run_dir)
     return 0
@@ -66,16 +68,38 @@ def check_one_folder() -> None:
             )
 
 
-def check_run_dir(recipe: Recipe) -> None:
-    """Raises ValueError if the run's folder holds a finished run that may not be overwritten."""
+def check_run_dir(recipe: Recipe) -> Saved | None:
+    """Where the run goes on, if it is to resume and its folder holds a checkpoint.
+
+    Raises:
+        ValueError: the folder holds a run that may neither be overwritten nor resumed, or the one
+            to resume had another recipe.
+    """
+    from thinking_rl.saved import check_same_recipe, find_saved
+
     run_dir = Path(recipe.run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"run_dir: {run_dir} is a file, expected a folder")
-    if (run_dir / "summary.json").exists() and not recipe.overwrite:
+    if recipe.overwrite and recipe.resume:
+        raise ValueError("overwrite and resume: a run cannot start afresh and go on; give one")
+    saved = find_saved(run_dir)
+    finished = (run_dir / "summary.json").exists()
+    if recipe.resume and saved:
+        check_same_recipe(recipe)
+        return saved
+    if (finished or saved) and not recipe.overwrite:
+        what = "a finished run" if finished else f"an unfinished run, saved {saved}"
+        go_on = "" if finished else "resume=true to go on, "
         raise ValueError(
-            f"run_dir: {run_dir} holds a finished run; give run_dir=FOLDER for a new one, "
+            f"run_dir: {run_dir} holds {what}; give {go_on}run_dir=FOLDER for a new one, "
             "or overwrite=true to start afresh in it"
         )
+    if Path(recipe.model.path).resolve().is_relative_to(run_dir.resolve()):
+        raise ValueError(
+            f"model.path: {recipe.model.path} lies in {run_dir}, which is cleared for a new run; "
+            "give run_dir=FOLDER for it"
+        )
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,38 +128,56 @@ def _dry_run(recipe: Recipe) -> None:
     plan.raise_problems()
 
 
-def _run(recipe: Recipe) -> None:
+def _run(recipe: Recipe, saved: Saved | None) -> None:
     from thinking_rl.plan import check_inputs
 
     check_inputs(recipe).raise_problems()
-    _prepare(recipe)
+    _prepare(recipe, saved)
 
     from thinking_rl.report.progress import Reporter
 
-    reporter = Reporter(recipe.run_dir, recipe)
+    reporter = Reporter(recipe.run_dir, recipe, seconds=saved.seconds if saved else None)
     reporter.log(f"run_dir: {recipe.run_dir}")
+    if saved:
+        reporter.log(f"going on {saved}")
     try:
         from thinking_rl import stages  # torch, ray and vllm: many seconds
 
-        stages.run(recipe, reporter)
+        stages.run(recipe, reporter, saved)
     finally:
         reporter.close()
 
 
-def _prepare(recipe: Recipe) -> None:
-    """Makes the run's folder, clears an overwritten run's files, and writes the full recipe."""
+def _prepare(recipe: Recipe, saved: Saved | None) -> None:
+    """Makes the run's folder, clears what an earlier run left (beyond the position where this one
+    goes on), and writes the full recipe."""
+    import os
     import shutil
 
     from thinking_rl.recipe_file import save_resolved
 
     run_dir = Path(recipe.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    if recipe.overwrite:
+    if saved:
+        os.truncate(run_dir / "metrics.jsonl", saved.metrics_bytes)
+        (run_dir / "summary.json").unlink(missing_ok=True)
+        (run_dir / "error.log").unlink(missing_ok=True)
+    else:
         for name in RUN_FILES:
             (run_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
-    # The copy does not ask to overwrite: run again, it must not clear what it describes.
-    save_resolved(recipe.model_copy(update={"overwrite": False}), run_dir / "recipe.yaml")
+        for name in RUN_FOLDERS:
+            shutil.rmtree(run_dir / name, ignore_errors=True)
+    # The copy asks neither to overwrite nor to resume: that was for this once.
+    once = {"overwrite": False, "resume": False}
+    save_resolved(recipe.model_copy(update=once), run_dir / "recipe.yaml")
+
+
+def _stopped(run_dir: Path | None) -> int:
+    from thinking_rl.saved import find_saved
+
+    saved = find_saved(run_dir) if run_dir else None
+    go_on = f"; resume=true goes on {saved}" if saved else ""
+    return _fail(f"stopped{go_on}", EXIT_STOPPED)
 
 
 def _report(error: BaseException, run_dir: Path | None) -> int:

@@ -12,11 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule
@@ -178,14 +184,14 @@ class Learner:
         dist.barrier()
 
     def save(self, folder: str | Path) -> None:
-        """Write model and optimizer state, sharded (torch DCP); collective.
+        """Write the float32 weights, and the optimizer's state where iterations keep it, sharded
+        (torch DCP); collective.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        model, optimizer = get_state_dict(self.model, self.optimizer)
         try:
-            save_sharded({"model": model, "optimizer": optimizer}, checkpoint_id=str(folder))
+            save_sharded(self._state(), checkpoint_id=str(folder))
         except (Exception, CheckpointException) as error:  # the latter is no Exception
             raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
 
@@ -195,20 +201,22 @@ class Learner:
         Raises:
             ValueError: the checkpoint is missing, incomplete, or of another model.
         """
-        model, optimizer = get_state_dict(self.model, self.optimizer)
-        state = {"model": model, "optimizer": optimizer}
+        state = self._state()
         try:
             load_sharded(state, checkpoint_id=str(folder))
         except (Exception, CheckpointException) as error:  # the latter is no Exception
             raise ValueError(
                 f"{folder}: not a checkpoint that this model can continue from: {error}"
             ) from error
-        set_state_dict(
-            self.model,
-            self.optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
-        )
+        set_model_state_dict(self.model, state["model"])
+        if "optimizer" in state:
+            set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"model": get_model_state_dict(self.model)}
+        if not self.settings.reset_optimizer:
+            state["optimizer"] = get_optimizer_state_dict(self.model, self.optimizer)
+        return state
 
 
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:

@@ -42,6 +42,11 @@ class MetricsWriter:
                 self._board.add_scalar(f"{stage}/{name}", float(value), step)
         self._board.flush()
 
+    @property
+    def size(self) -> int:
+        """Bytes of metrics.jsonl so far."""
+        return self._file.tell()
+
     def close(self) -> None:
         """Closes both files; a second time does nothing."""
         if not self._file.closed:

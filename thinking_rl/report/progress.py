@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from thinking_rl.recipe import Recipe
-from thinking_rl.report.metrics import MetricsWriter
+from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
 
 HEADLINE = ("loss", "reward", "accuracy", "length", "tokens_per_s")
@@ -35,21 +35,34 @@ class Reporter:
     turns the display off and never reaches the run; trouble writing files does (OSError).
     """
 
-    def __init__(self, run_dir: str | Path, recipe: Recipe, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        recipe: Recipe,
+        console: Console | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        """A run that goes on: its evaluations are those in metrics.jsonl, and `seconds` its wall
+        time so far, by stage."""
         self.run_dir = Path(run_dir)
-        self.evaluations: dict[str, Evaluation] = {}
         self._recipe = recipe
         self._metrics = MetricsWriter(run_dir)
+        self.evaluations = {
+            row["name"]: Evaluation.from_row(row)
+            for row in read_metrics(run_dir)
+            if row["stage"] == "evaluation"
+        }
         self._display = Display(console or Console())
         self._stage = ""
-        self._stage_seconds: dict[str, float] = defaultdict(float)
+        self._stage_seconds: dict[str, float] = defaultdict(float, seconds or {})
+        self._stage_started = time.monotonic()
         self._phase_seconds: dict[str, float] = defaultdict(float)
         self._last_step = time.monotonic()
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[None]:
         """The time in which stage `name` makes its `total` steps; also adds to its seconds."""
-        started = self._last_step = time.monotonic()
+        self._stage_started = self._last_step = time.monotonic()
         self._phase_seconds.clear()  # what was timed before belongs to no step
         self._stage = name
         self._display.start(name, total)
@@ -57,8 +70,31 @@ class Reporter:
             yield
         finally:
             self._display.stop()
-            self._stage_seconds[name] += time.monotonic() - started
+            self._stage_seconds = defaultdict(float, self.seconds())
             self._stage = ""
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time so far, by stage."""
+        running = {self._stage: time.monotonic() - self._stage_started} if self._stage else {}
+        return {
+            name: self._stage_seconds.get(name, 0.0) + running.get(name, 0.0)
+            for name in self._stage_seconds.keys() | running.keys()
+        }
+
+    @property
+    def metrics_bytes(self) -> int:
+        """Length of metrics.jsonl so far."""
+        return self._metrics.size
+
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Time for the stage but for no step: evaluations, checkpoints."""
+        started, phases = time.monotonic(), dict(self._phase_seconds)
+        try:
+            yield
+        finally:
+            self._last_step += time.monotonic() - started
+            self._phase_seconds = defaultdict(float, phases)
 
     @contextmanager
     def timer(self, phase: str) -> Iterator[None]:

@@ -33,6 +33,13 @@ class Evaluation:
         """Share of 1; NaN where nothing was evaluated."""
         return self.correct / self.total if self.total else math.nan
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
+        """What `as_dict` made a row of metrics.jsonl from."""
+        known = {"stage", "iteration", "time", "name", *cls(0, 0).as_dict()}
+        extra = {name: value for name, value in row.items() if name not in known}
+        return cls(row["correct"], row["total"], extra)
+
     def as_dict(self) -> dict[str, Any]:
         """Counts, share and 95% interval, ready for JSON."""
         low, high = wilson_interval(self.correct, self.total)
