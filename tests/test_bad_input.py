@@ -154,6 +154,23 @@ def test_an_empty_data_set(
     assert last.count("the data set is empty") == 3
 
 
+def test_conversations_that_are_too_long(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from thinking_rl import context
+
+    monkeypatch.setattr(context, "cluster", nothing_starts)
+    arguments = [str(folder / "recipe.yaml"), f"run_dir={folder}/run", "sft.max_tokens=64"]
+    long = GOOD | {"response": "so " * 200}
+    write_rows(folder / "sft.jsonl", [long] * ROWS)
+    assert train.main(arguments) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "all 12 conversations are longer than sft.max_tokens (64), the shortest has 6" in last
+    write_rows(folder / "sft.jsonl", [long] * (ROWS - 1) + [GOOD])
+    assert train.main(arguments) == 1
+    assert "sft: 11 conversations longer than 64 tokens, left out" in capsys.readouterr().out
+
+
 def test_a_missing_shard(
     folder: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture
 ) -> None:

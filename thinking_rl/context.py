@@ -22,7 +22,7 @@ from thinking_rl.layout import layout_of
 from thinking_rl.learner.learner import LearnerSettings
 from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader
-from thinking_rl.preflight import check_fit, check_problems
+from thinking_rl.preflight import check_examples, check_fit, check_problems
 from thinking_rl.recipe import Optimizer, Recipe
 from thinking_rl.report.progress import Reporter
 from thinking_rl.saved import Saved, write_saved
@@ -54,12 +54,14 @@ class RunContext:
         data = recipe.data
         if "sft" in recipe.stages and recipe.sft:
             self.examples = example_stream(recipe.sft.data, recipe.seed)
-            stored = (example.problem for example in self.examples.stored())
-            check_problems(stored, self.processor)
+            limit = recipe.sft.max_tokens
+            stored = self.examples.stored()
+            too_long = check_examples(stored, self.processor, data.instruction, limit)
+            if too_long:
+                reporter.log(f"sft: {too_long} conversations longer than {limit} tokens, left out")
         if "rl" in recipe.stages:
             self.problems = problem_stream(data.train, recipe.seed)
-            stored = self.problems.stored()
-            check_problems(stored, self.processor, data.instruction, recipe.rollout)
+            check_problems(self.problems.stored(), self.processor, data.instruction, recipe.rollout)
             self.benchmarks = load_benchmarks(recipe, self.processor)
         held_out = fixed_problems(data.eval, data.eval_problems, recipe.seed)
         self.held_out = [self.render(problem) for problem in held_out]

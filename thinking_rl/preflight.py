@@ -4,37 +4,64 @@ ends a run in its first minute, not in its tenth hour."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from typing import Any, TypeVar
 
+from thinking_rl.data import Example
 from thinking_rl.model.processing import KimiVLProcessor, problem_messages
 from thinking_rl.recipe import Rollout
 from thinking_rl.types import Problem
 
 SHOWN = 3
+"""Most mistakes that an error lists."""
+T = TypeVar("T")
 
 
 def check_problems(
-    problems: Iterable[Problem],
-    processor: KimiVLProcessor,
-    instruction: str = "",
-    rollout: Rollout | None = None,
+    problems: Iterable[Problem], processor: KimiVLProcessor, instruction: str, rollout: Rollout
 ) -> None:
-    """Decode every picture and count every prompt's tokens, with a thread for each core.
-
-    Args:
-        rollout: what prompts must fit; None: they are not for an engine.
+    """Decode every picture, and see that every prompt fits the engines.
 
     Raises:
-        ValueError: some cannot be used; the first are named.
+        ValueError: some do not; the first are named.
     """
-    look = partial(_mistake, processor=processor, instruction=instruction, rollout=rollout)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        mistakes = [mistake for mistake in threads.map(look, problems) if mistake]
-    if mistakes:
-        more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
-        raise ValueError("; ".join(mistakes[:SHOWN]) + more)
+
+    def look(problem: Problem) -> None:
+        tokens = processor.count_tokens(problem_messages(problem, instruction))
+        check_fit(problem, tokens, rollout)
+
+    _for_each(look, problems)
+
+
+def check_examples(
+    examples: Iterable[Example], processor: KimiVLProcessor, instruction: str, max_tokens: int
+) -> int:
+    """Decode every picture of the warm-up's conversations; returns how many of them are longer
+    than `max_tokens`, which the warm-up leaves out.
+
+    Raises:
+        ValueError: a picture cannot be used (the first are named), or all are too long.
+    """
+
+    def look(example: Example) -> int:
+        messages = conversation_messages(example, instruction)
+        return processor.count_tokens(messages, add_generation_prompt=False)
+
+    lengths = _for_each(look, examples)
+    too_long = sum(length > max_tokens for length in lengths)
+    if lengths and too_long == len(lengths):
+        raise ValueError(
+            f"all {too_long} conversations are longer than sft.max_tokens ({max_tokens}), the "
+            f"shortest has {min(lengths)} tokens; raise it"
+        )
+    return too_long
+
+
+def conversation_messages(example: Example, instruction: str) -> list[dict[str, Any]]:
+    """The problem as the user's turn, the response as the assistant's."""
+    messages = problem_messages(example.problem, instruction)
+    return [*messages, {"role": "assistant", "content": example.response}]
 
 
 def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
@@ -58,13 +85,19 @@ def check_image_count(problem: Problem, rollout: Rollout) -> None:
         )
 
 
-def _mistake(
-    problem: Problem, processor: KimiVLProcessor, instruction: str, rollout: Rollout | None
-) -> str | None:
-    try:
-        tokens = processor.count_tokens(problem_messages(problem, instruction))
-        if rollout is not None:
-            check_fit(problem, tokens, rollout)
-    except ValueError as error:
-        return str(error)
-    return None
+def _for_each(look: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+    """What `look` says of each, with a thread for each core; its ValueErrors become one."""
+
+    def guarded(item: T) -> Any:
+        try:
+            return look(item)
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(guarded, items))
+    mistakes = [str(one) for one in found if isinstance(one, ValueError)]
+    if mistakes:
+        more = f"; and {len(mistakes) - SHOWN} more" if len(mistakes) > SHOWN else ""
+        raise ValueError("; ".join(mistakes[:SHOWN]) + more)
+    return found

@@ -158,9 +158,11 @@ class KimiVLProcessor(ProcessorMixin):
         check_placeholders(result.token_ids, result.images, self.media_token_id)
         return result
 
-    def count_tokens(self, messages: Sequence[Mapping[str, Any]]) -> int:
+    def count_tokens(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+    ) -> int:
         """How many token ids `render` would give, without cutting the pictures."""
-        return len(self._render(messages, add_generation_prompt=True, cut=False).token_ids)
+        return len(self._render(messages, add_generation_prompt, cut=False).token_ids)
 
     def _render(
         self,
