@@ -93,6 +93,17 @@ def test_a_run_measures_every_step(finished_run: ShortRun) -> None:
     assert sum(row["groups_with_signal"] for row in rl) > 0
 
 
+def test_two_engines_and_two_learner_workers(tmp_path: Path) -> None:
+    run = ShortRun(tmp_path)
+    code, _, err = run.run("rollout.engines=2", "learner.workers=2", "rl.iterations=1")
+    assert code == 0, err
+    steps = [row for row in read_metrics(run.run_dir) if row["stage"] == "rl"]
+    assert [row["iteration"] for row in steps] == [0]
+    assert steps[0]["agreement"] < 5e-4
+    assert steps[0]["grad_norm"] > 0
+    assert run.left_over() == []
+
+
 def test_each_stage_moves_the_weights(finished_run: ShortRun) -> None:
     run_dir = finished_run.run_dir
     start, sft, rl = (
