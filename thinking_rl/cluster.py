@@ -16,8 +16,11 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from thinking_rl.layout import Layout, bundles
+from thinking_rl.stopping import check_stop
 
 PLACEMENT_TIMEOUT_S = 300.0
+POLL_S = 1.0
+"""How often a wait looks whether the user has asked to stop."""
 
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -149,9 +152,10 @@ class Workers:
         deadline = time.monotonic() + timeout_s
         waiting = list(calls)
         while waiting:  # whoever fails first is heard first: the others may be waiting for it
-            left = max(0.1, deadline - time.monotonic())
-            done, waiting = ray.wait(waiting, num_returns=1, timeout=left)
-            if not done:
+            left = deadline - time.monotonic()
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=min(max(left, 0.1), POLL_S))
+            check_stop()
+            if not done and left <= 0:
                 late = ", ".join(str(calls.index(call)) for call in waiting)
                 raise self.error(
                     f"{self.name} {late} did not {what} within {timeout_s:.0f} s; raise {setting} "

@@ -20,6 +20,7 @@ from thinking_rl.report.progress import Reporter
 from thinking_rl.rl import run_rl
 from thinking_rl.saved import Saved
 from thinking_rl.sft import SFTActor, SFTJob
+from thinking_rl.stopping import check_stop
 
 POLL_S = 0.5
 
@@ -125,6 +126,7 @@ def _follow(context: RunContext, actor, work: list) -> None:
     last, limit = time.monotonic(), context.recipe.learner.timeout_s
     while waiting:
         done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
+        check_stop()
         for finished in done:
             ray.get(finished)
         rows = ray.get(actor.progress.remote(), timeout=limit)

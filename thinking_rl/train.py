@@ -9,7 +9,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from thinking_rl.stopping import stop_signals
 
 if TYPE_CHECKING:
     from thinking_rl.recipe import Recipe
@@ -28,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ctrl-C or SIGTERM. The last line on stderr says what went wrong.
     """
     arguments = _parser().parse_intermixed_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
+    with stop_signals():
+        return _main(arguments)
+
+
+def _main(arguments: argparse.Namespace) -> int:
     run_dir: Path | None = None
     try:
         check_one_folder()
@@ -199,10 +205,6 @@ def _report(error: BaseException, run_dir: Path | None) -> int:
 def _fail(message: str, code: int) -> int:
     print(" ".join(message.split()), file=sys.stderr)
     return code
-
-
-def _stop(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM, remembered: a library may swallow the KeyboardInterrupt that hits it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_asked = False
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Inside, both signals raise KeyboardInterrupt, at once and at every later `check_stop`."""
+    global _asked
+    _asked = False
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        _asked = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_stop() -> None:
+    """Raises KeyboardInterrupt where the user has asked to stop. Whoever waits asks this often."""
+    if _asked:
+        raise KeyboardInterrupt
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _asked
+    _asked = True
+    raise KeyboardInterrupt
