@@ -53,11 +53,11 @@ def reference(engine: Engine, sharp_checkpoint: Path) -> Reference:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, sharp_checkpoint: Path) -> ShortRun:
-    """A short run of both stages that went well, from `sharp_checkpoint`."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> ShortRun:
+    """A short run of both stages that went well."""
     from short_run import ShortRun
 
     run = ShortRun(tmp_path_factory.mktemp("finished"))
-    code, out, err = run.run(f"model.path={sharp_checkpoint}")
+    code, out, err = run.run()
     assert code == 0, out + err
     return run

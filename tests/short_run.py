@@ -24,7 +24,7 @@ sft:
   data: [{format: procedural, families: [arithmetic], levels: [1, 2]}]
   steps: 2
   batch_size: 4
-  optimizer: {learning_rate: 1.0e-4}
+  optimizer: {learning_rate: 1.0e-3, final_share: 0.1}
 rl:
   iterations: 2
   problems_per_iteration: 4

@@ -104,11 +104,10 @@ def test_two_engines_and_two_learner_workers(tmp_path: Path) -> None:
     assert run.left_over() == []
 
 
-def test_each_stage_moves_the_weights(finished_run: ShortRun, sharp_checkpoint: Path) -> None:
+def test_each_stage_moves_the_weights(finished_run: ShortRun) -> None:
     run_dir = finished_run.run_dir
     start, sft, rl = (
-        weights(folder)
-        for folder in (sharp_checkpoint, run_dir / "checkpoints/sft", run_dir / "checkpoints/rl")
+        weights(run_dir / name) for name in ("tiny", "checkpoints/sft", "checkpoints/rl")
     )
     assert set(start) == set(sft) == set(rl)
     for before, after in ((start, sft), (sft, rl)):
