@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM, remembered: a library may swallow the KeyboardInterrupt that hits it."""
+"""SIGINT (Ctrl-C) and SIGTERM end a run: also where the shell that started it in the background
+told it to ignore SIGINT, and where a library swallows the KeyboardInterrupt that hits it."""
 
 from __future__ import annotations
 
