@@ -73,9 +73,12 @@ def data_dir(tmp_path: Path) -> Path:
     ("arguments", "limit_s"),
     [
         (["--help"], 1),
-        (["recipes/quickstart.yaml", "--dry-run"], 3),
-        (["recipes/mathvision_smoke.yaml", "--dry-run", "data_dir=DATA"], 3),
-        (["recipes/kimi_vl_a3b_thinking.yaml", "--dry-run", "data_dir=DATA"], 3),
+        (["recipes/quickstart.yaml", "--dry-run", "run_dir=DATA/run"], 3),
+        (["recipes/mathvision_smoke.yaml", "--dry-run", "run_dir=DATA/run", "data_dir=DATA"], 3),
+        (
+            ["recipes/kimi_vl_a3b_thinking.yaml", "--dry-run", "run_dir=DATA/run", "data_dir=DATA"],
+            3,
+        ),
     ],
 )
 def test_help_and_dry_run_are_quick_and_light(
@@ -221,8 +224,8 @@ def test_a_package_from_elsewhere_is_refused(tmp_path: Path) -> None:
     assert f"error: package 'eval' comes from {tmp_path}, thinking_rl from {ROOT}" in done.stderr
 
 
-def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture) -> None:
-    assert train.main([QUICKSTART, "--dry-run", "rl.iterations=3"]) == 0
+def test_dry_run_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert train.main([QUICKSTART, "--dry-run", f"run_dir={tmp_path}", "rl.iterations=3"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "rl 3 iterations of 64 problems x 8 samples, 4 optimizer steps each" in lines
     assert "per step 128 responses per optimizer step" in lines
@@ -230,8 +233,8 @@ def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture) -> None:
     assert "math_answer weight 1" in lines
 
 
-def test_dry_run_names_every_problem_at_once(capsys: pytest.CaptureFixture) -> None:
-    overrides = ["rewards.parts.0.grader=math_anser", "model.path=./nowhere"]
+def test_dry_run_names_every_problem_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    overrides = [f"run_dir={tmp_path}", "rewards.parts.0.grader=math_anser", "model.path=./nowhere"]
     assert train.main([QUICKSTART, "--dry-run", *overrides]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "rewards.parts.0.grader: unknown reward 'math_anser'" in last
