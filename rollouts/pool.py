@@ -10,7 +10,7 @@ import ray
 import torch
 
 from rollouts.engine import Completion, EngineSettings, Request
-from thinking_rl.cluster import Workers
+from thinking_rl.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,15 @@ def test_a_run_leaves_its_recipe_and_a_finished_one_is_kept(
     assert not load_recipe(tmp_path / "run" / "recipe.yaml").overwrite
 
 
+def test_files_that_are_not_a_runs_are_left_alone(tmp_path: Path, stage: Callable) -> None:
+    stage(lambda *_: None)
+    kept = tmp_path / "checkpoints" / "mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    assert train.main([QUICKSTART, f"run_dir={tmp_path}", "overwrite=true"]) == 0
+    assert kept.read_text() == "mine"
+
+
 def test_inputs_are_checked_before_the_run_folder_is_made(
     tmp_path: Path, stage: Callable, capsys: pytest.CaptureFixture
 ) -> None:

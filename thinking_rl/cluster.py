@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from thinking_rl.layout import Layout, bundles
-from thinking_rl.stopping import check_stop
 
 PLACEMENT_TIMEOUT_S = 300.0
-POLL_S = 1.0
-"""How often a wait looks whether the user has asked to stop."""
 
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -125,58 +121,3 @@ def _on_cpu(layout: Layout) -> Cluster:
         on_cpu=True,
         threads=max(1, cores // max(layout.engines, layout.learners)),
     )
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What actors of one kind are called in errors, and what is raised for them."""
-
-    name: str
-    error: type[RuntimeError]
-    passed_on: tuple[type[Exception], ...] = (ValueError,)
-    """Errors of the user's making: raised as they are."""
-
-    def wait(
-        self, calls: Sequence[ray.ObjectRef], timeout_s: float, what: str, setting: str
-    ) -> list:
-        """Results of one call on each actor, in order.
-
-        Args:
-            what: the actors do, to follow "could not".
-            setting: of the recipe, that gives them more time.
-
-        Raises:
-            Exception: one of `passed_on`, as the actor raised it; `error`, which names the actor,
-                where it failed otherwise, died, or did not answer in time.
-        """
-        deadline = time.monotonic() + timeout_s
-        waiting = list(calls)
-        while waiting:  # whoever fails first is heard first: the others may be waiting for it
-            left = deadline - time.monotonic()
-            done, waiting = ray.wait(waiting, num_returns=1, timeout=min(max(left, 0.1), POLL_S))
-            check_stop()
-            if not done and left <= 0:
-                late = ", ".join(str(calls.index(call)) for call in waiting)
-                raise self.error(
-                    f"{self.name} {late} did not {what} within {timeout_s:.0f} s; raise {setting} "
-                    "if the machine is only slow"
-                )
-            for call in done:
-                self._check(call, calls.index(call), what)
-        return ray.get(list(calls))
-
-    def _check(self, call: ray.ObjectRef, number: int, what: str) -> None:
-        try:
-            ray.get(call)
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, self.passed_on):
-                raise cause from None
-            raise self.error(
-                f"{self.name} {number} could not {what}: {type(cause).__name__}: {cause}"
-            ) from error
-        except RayActorError as error:
-            reason = str(error).strip().splitlines()
-            raise self.error(
-                f"{self.name} {number} died and could not {what}: {reason[-1]}"
-            ) from None

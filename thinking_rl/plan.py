@@ -232,10 +232,11 @@ def _plan_memory(
 def _plan_disk(plan: Plan, recipe: Recipe, parameters: int) -> None:
     width = 4 if recipe.model.dtype == "float32" else 2
     # Of RL: float32 weights, and two moments where the optimizer is kept.
-    state = (4 if recipe.rl is None or recipe.rl.reset_optimizer else 12) * parameters / GIB
+    rl = recipe.rl if "rl" in recipe.stages else None
+    state = (4 if rl is None or rl.reset_optimizer else 12) * parameters / GIB
     model = width * parameters / GIB
     # A checkpoint is whole before the oldest of those kept goes.
-    count = 0 if recipe.rl is None else KEPT + 1 if recipe.rl.checkpoint_every else 1
+    count = 0 if rl is None else KEPT + 1 if rl.checkpoint_every else 1
     needed = count * state + len(recipe.stages) * model
     folder = Path(recipe.run_dir).absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.is_dir())

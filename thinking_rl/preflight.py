@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from thinking_rl.data import Example
-from thinking_rl.model.processing import KimiVLProcessor, problem_messages
+from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, problem_messages
 from thinking_rl.recipe import Rollout
 from thinking_rl.types import Problem
 
@@ -45,7 +45,7 @@ def check_examples(
     """
 
     def look(example: Example) -> int:
-        messages = conversation_messages(example, instruction)
+        messages = conversation_messages(example.problem, example.response, instruction)
         return processor.count_tokens(messages, add_generation_prompt=False)
 
     lengths = _for_each(look, examples)
@@ -56,12 +56,6 @@ def check_examples(
             f"shortest has {min(lengths)} tokens; raise it"
         )
     return too_long
-
-
-def conversation_messages(example: Example, instruction: str) -> list[dict[str, Any]]:
-    """The problem as the user's turn, the response as the assistant's."""
-    messages = problem_messages(example.problem, instruction)
-    return [*messages, {"role": "assistant", "content": example.response}]
 
 
 def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:

@@ -25,9 +25,8 @@ from thinking_rl.data import Example
 from thinking_rl.learner.actors import free_address
 from thinking_rl.learner.learner import LearnerSettings, build_model, clip_gradients, join
 from thinking_rl.learner.packing import Conversation, pack_row
-from thinking_rl.model.processing import KimiVLProcessor, load_processor
+from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, load_processor
 from thinking_rl.model.weights import full_tensors, save_released
-from thinking_rl.preflight import conversation_messages
 from thinking_rl.recipe import SFT
 
 
@@ -49,9 +48,8 @@ def conversation(
     processor: KimiVLProcessor, example: Example, instruction: str = ""
 ) -> Conversation:
     """An example as token ids, with the assistant's tokens in the loss."""
-    rendered = processor.render(
-        conversation_messages(example, instruction), add_generation_prompt=False
-    )
+    messages = conversation_messages(example.problem, example.response, instruction)
+    rendered = processor.render(messages, add_generation_prompt=False)
     return Conversation(
         tuple(rendered.token_ids),
         tuple(bool(own) for own in rendered.assistant_mask),

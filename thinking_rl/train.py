@@ -168,7 +168,7 @@ def _prepare(recipe: Recipe, saved: Saved | None) -> None:
         os.truncate(run_dir / "metrics.jsonl", saved.metrics_bytes)
         (run_dir / "summary.json").unlink(missing_ok=True)
         (run_dir / "error.log").unlink(missing_ok=True)
-    else:
+    elif (run_dir / "recipe.yaml").exists():  # a run's folder: nobody else's files are touched
         for name in RUN_FILES:
             (run_dir / name).unlink(missing_ok=True)
         for name in RUN_FOLDERS:

@@ -9,9 +9,9 @@ from typing import Any
 import ray
 import torch
 
-from thinking_rl.cluster import Workers
 from thinking_rl.learner.learner import Learner, LearnerSettings
 from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, split_by_tokens
+from thinking_rl.workers import Workers
 
 
 class LearnerError(RuntimeError):
@@ -158,7 +158,7 @@ class LearnerGroup:
         return self._wait(calls, "give its weights")[0]
 
     def save(self, folder: str) -> None:
-        """A sharded checkpoint of weights and optimizer."""
+        """A sharded checkpoint that `load` continues from."""
         self._call("save", folder)
 
     def load(self, folder: str) -> None:

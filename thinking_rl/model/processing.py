@@ -289,6 +289,13 @@ def problem_messages(problem: Problem, instruction: str = "") -> list[dict[str, 
     return [{"role": "user", "content": first + parts}]
 
 
+def conversation_messages(
+    problem: Problem, response: str, instruction: str = ""
+) -> list[dict[str, Any]]:
+    """The problem as the user's turn, the response as the assistant's."""
+    return [*problem_messages(problem, instruction), {"role": "assistant", "content": response}]
+
+
 def _open(problem: Problem, place: int) -> Image.Image:
     try:
         return open_image(problem.images[place])

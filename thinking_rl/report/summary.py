@@ -36,7 +36,7 @@ class Evaluation:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
         """What `as_dict` made a row of metrics.jsonl from."""
-        known = {"stage", "iteration", "time", "name", *cls(0, 0).as_dict()}
+        known = {"stage", "iteration", "time", "name", "not_finite", *cls(0, 0).as_dict()}
         extra = {name: value for name, value in row.items() if name not in known}
         return cls(row["correct"], row["total"], extra)
 
