@@ -22,13 +22,13 @@ from PIL import Image
 from rollouts.collect import Prompt, Sampling, collect, render_prompt
 from rollouts.engine import Engine, EngineSettings
 from rollouts.pool import make_bucket
-from thinking_rl.agreement import Agreement, measure
 from thinking_rl.learner.packing import Conversation, pack_row, row_logprobs, split_by_tokens
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
 from thinking_rl.model.tiny import write_tiny
 from thinking_rl.model.weights import full_tensors, load_released, save_released
+from thinking_rl.publication.agreement import Agreement, measure
 from thinking_rl.types import Problem
 
 IMAGE_TOKEN_LIMIT = 48

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from benchmarks.hostile import MARKER, MISBEHAVIOUR, as_items, hostile_answers
-from rewards.pool import GradingPool
+from rewards.processes.pool import GradingPool
 from thinking_rl.types import Outcome, Problem
 
 GRADER = [("math_answer", 1.0)]
@@ -157,7 +157,7 @@ def _children() -> list[int]:
     found = []
     for process in psutil.Process(os.getpid()).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "rewards.worker" in process.cmdline():
+            if "rewards.processes.worker" in process.cmdline():
                 found.append(process.pid)
     return found
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import sympy
 
-from eval import mathvision, mathvista, mmmu
-from eval.registry import get_benchmark
+from eval.benchmarks import mathvision, mathvista, mmmu
+from eval.benchmarks.registry import get_benchmark
 from eval.score import strict_verdicts
 from thinking_rl.types import Problem
 

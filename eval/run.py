@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thinking_rl.checkpoint import checkpoint_folder
+from thinking_rl.files.checkpoint import checkpoint_folder
 
 if TYPE_CHECKING:
-    from eval.benchmark import Benchmark
+    from eval.benchmarks.benchmark import Benchmark
     from eval.runner import Asking, Measures, Model
     from rollouts.engine import Completion, Request
     from rollouts.pool import RolloutPool
@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> list[tuple[Benchmark, list[Problem]]]:
     """The benchmarks asked for with their problems."""
-    from eval.registry import get_benchmark
+    from eval.benchmarks.registry import get_benchmark
 
     benchmarks = [get_benchmark(name) for name in options.benchmarks]
     places, splits = dict(options.data), dict(options.split)
@@ -229,8 +229,8 @@ def start_engines(
     """Ray and the engines; `resources` ends them."""
     from rollouts.engine import EngineSettings
     from rollouts.pool import RolloutPool
-    from thinking_rl.cluster import cluster
-    from thinking_rl.layout import Layout
+    from thinking_rl.cluster.devices import cluster
+    from thinking_rl.cluster.placement import Layout
 
     layout = Layout(engines=options.engines, tensor_parallel=options.tensor_parallel)
     devices = resources.enter_context(cluster(layout))

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from eval.answers import Answer, AnswerFile
-from eval.benchmark import Benchmark, Style
+from eval.benchmarks.benchmark import Benchmark, Style
 from eval.score import score, wilson_interval
-from rewards.extraction import THINK_CLOSE, THINK_OPEN
+from rewards.reading.extraction import THINK_CLOSE, THINK_OPEN
 from rollouts.collect import Prompt, Sampling, render_prompt
 from rollouts.engine import Completion, Request
 from thinking_rl.model.processing import KimiVLProcessor

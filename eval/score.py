@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eval.benchmark import STYLES, Benchmark, Style
-from eval.registry import BENCHMARKS, get_benchmark
-from rewards.pool import GradingPool
+from eval.benchmarks.benchmark import STYLES, Benchmark, Style
+from eval.benchmarks.registry import BENCHMARKS, get_benchmark
+from rewards.processes.pool import GradingPool
 from thinking_rl.types import Outcome, Problem
 
 EXAMPLES = 5

@@ -7,9 +7,9 @@ are only mentioned.
 
 from __future__ import annotations
 
-from rewards.extraction import after_thinking, boxes
 from rewards.math_answer import option_named_by
-from rewards.options import LETTERS, find_letter, letter_of
+from rewards.reading.extraction import after_thinking, boxes
+from rewards.reading.options import LETTERS, find_letter, letter_of
 from thinking_rl.types import Outcome, Problem, Score
 
 SHORT = 5

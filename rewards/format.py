@@ -2,7 +2,7 @@ r"""Form: one closed thinking part, then one final answer in a `\boxed{}`."""
 
 from __future__ import annotations
 
-from rewards.extraction import BOX, THINK_CLOSE, THINK_OPEN, boxes
+from rewards.reading.extraction import BOX, THINK_CLOSE, THINK_OPEN, boxes
 from thinking_rl.types import Problem
 
 

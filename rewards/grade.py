@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from rewards.pool import GradingPool
+from rewards.processes.pool import GradingPool
 from thinking_rl.types import Problem, Score
 
 

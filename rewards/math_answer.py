@@ -21,11 +21,19 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards import equality, symbolic, values
-from rewards.answer_text import MAX_LENGTH, PERCENT, Unit, as_time, as_words, clean, split_unit
-from rewards.expression import Node, UnreadableError, parse
-from rewards.extraction import after_thinking, boxes, final_answer, stated
-from rewards.options import LETTERS, find_letter, letter_of, names_several
+from rewards.reading import equality, symbolic, values
+from rewards.reading.answer_text import (
+    MAX_LENGTH,
+    PERCENT,
+    Unit,
+    as_time,
+    as_words,
+    clean,
+    split_unit,
+)
+from rewards.reading.expression import Node, UnreadableError, parse
+from rewards.reading.extraction import after_thinking, boxes, final_answer, stated
+from rewards.reading.options import LETTERS, find_letter, letter_of, names_several
 from thinking_rl.types import Outcome, Problem, Score
 
 _LETTER = re.compile(

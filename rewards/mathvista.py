@@ -12,8 +12,8 @@ import ast
 import re
 
 from rewards.choice import chosen_letter
-from rewards.extraction import final_answer
-from rewards.options import letter_of
+from rewards.reading.extraction import final_answer
+from rewards.reading.options import letter_of
 from thinking_rl.types import Outcome, Problem, Score
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 
-from rewards.extraction import after_thinking, boxes
+from rewards.reading.extraction import after_thinking, boxes
 from thinking_rl.types import Outcome, Problem, Score
 
 _INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")

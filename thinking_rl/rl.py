@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from rollouts.collect import Prompt, collect
-from thinking_rl.advantage import count_groups, set_advantages, trainable
-from thinking_rl.agreement import Agreement, conversation_of, measure, require
-from thinking_rl.benchmarking import run_benchmarks
-from thinking_rl.context import BUCKET_BYTES, RunContext, mean
-from thinking_rl.export import copy_checkpoint_files
-from thinking_rl.learner.actors import LearnerGroup
+from thinking_rl.algorithm.advantage import count_groups, set_advantages, trainable
+from thinking_rl.algorithm.sampler import UniformSampler
+from thinking_rl.learner.group import LearnerGroup
 from thinking_rl.learner.packing import Conversation
-from thinking_rl.recipe import RL
-from thinking_rl.sampler import UniformSampler
-from thinking_rl.saved import Saved, drop_old
+from thinking_rl.publication.agreement import Agreement, conversation_of, measure, require
+from thinking_rl.recipe.schema import RL
+from thinking_rl.run.benchmarks import run_benchmarks
+from thinking_rl.run.export import copy_checkpoint_files
+from thinking_rl.run.session import BUCKET_BYTES, RunContext, mean
+from thinking_rl.run.state import Saved, drop_old
 from thinking_rl.types import FinishReason, Group, Outcome
 
 

@@ -22,12 +22,12 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from thinking_rl.data import Example
-from thinking_rl.learner.actors import free_address
-from thinking_rl.learner.learner import LearnerSettings, build_model, clip_gradients, join
+from thinking_rl.learner.group import free_address
 from thinking_rl.learner.packing import Conversation, pack_row
+from thinking_rl.learner.rank import LearnerSettings, build_model, clip_gradients, join
 from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, load_processor
 from thinking_rl.model.weights import full_tensors, save_released
-from thinking_rl.recipe import SFT
+from thinking_rl.recipe.schema import SFT
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import ray
 
-from thinking_rl.checkpoint import INDEX_FILE, checkpoint_folder, weight_map
-from thinking_rl.context import RunContext
-from thinking_rl.export import copy_checkpoint_files
-from thinking_rl.learner.actors import RANKS
+from thinking_rl.cluster.stopping import check_stop
+from thinking_rl.files.checkpoint import INDEX_FILE, checkpoint_folder, weight_map
+from thinking_rl.learner.group import RANKS
 from thinking_rl.model.tiny import write_tiny
-from thinking_rl.recipe import Recipe
+from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.card import model_card
 from thinking_rl.report.progress import Reporter
 from thinking_rl.rl import run_rl
-from thinking_rl.saved import Saved
+from thinking_rl.run.export import copy_checkpoint_files
+from thinking_rl.run.session import RunContext
+from thinking_rl.run.state import Saved
 from thinking_rl.sft import SFTActor, SFTJob
-from thinking_rl.stopping import check_stop
 
 POLL_S = 0.5
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thinking_rl.stopping import stop_signals
+from thinking_rl.cluster.stopping import stop_signals
 
 if TYPE_CHECKING:
-    from thinking_rl.recipe import Recipe
-    from thinking_rl.saved import Saved
+    from thinking_rl.recipe.schema import Recipe
+    from thinking_rl.run.state import Saved
 
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
@@ -38,7 +38,7 @@ def _main(arguments: argparse.Namespace) -> int:
     run_dir: Path | None = None
     try:
         check_one_folder()
-        from thinking_rl.recipe_file import load_recipe
+        from thinking_rl.recipe.load import load_recipe
 
         recipe = load_recipe(arguments.recipe, arguments.overrides)
         saved = check_run_dir(recipe)
@@ -81,7 +81,7 @@ def check_run_dir(recipe: Recipe) -> Saved | None:
         ValueError: the folder holds a run that may neither be overwritten nor resumed, or the one
             to resume had another recipe.
     """
-    from thinking_rl.saved import check_same_recipe, find_saved
+    from thinking_rl.run.state import check_same_recipe, find_saved
 
     run_dir = Path(recipe.run_dir)
     if run_dir.exists() and not run_dir.is_dir():
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 def _dry_run(recipe: Recipe) -> None:
     from rich.console import Console
 
-    from thinking_rl.plan import make_plan, print_plan
+    from thinking_rl.plan.plan import make_plan, print_plan
 
     plan = make_plan(recipe)
     print_plan(plan, Console())
@@ -135,7 +135,7 @@ def _dry_run(recipe: Recipe) -> None:
 
 
 def _run(recipe: Recipe, saved: Saved | None) -> None:
-    from thinking_rl.plan import check_inputs
+    from thinking_rl.plan.plan import check_inputs
 
     check_inputs(recipe).raise_problems()
     _prepare(recipe, saved)
@@ -160,7 +160,7 @@ def _prepare(recipe: Recipe, saved: Saved | None) -> None:
     import os
     import shutil
 
-    from thinking_rl.recipe_file import save_resolved
+    from thinking_rl.recipe.load import save_resolved
 
     run_dir = Path(recipe.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _prepare(recipe: Recipe, saved: Saved | None) -> None:
 
 
 def _stopped(run_dir: Path | None) -> int:
-    from thinking_rl.saved import find_saved
+    from thinking_rl.run.state import find_saved
 
     saved = find_saved(run_dir) if run_dir else None
     go_on = f"; resume=true goes on {saved}" if saved else ""

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from thinking_rl.recipe import Source
+from thinking_rl.recipe.schema import Source
 
 SUFFIXES = (".jsonl", ".parquet")
 SPLITS = ("train", "testmini", "test", "validation", "val", "dev")

@@ -12,7 +12,7 @@ from thinking_rl.data.example import Example
 from thinking_rl.data.files import Row, count_rows, data_files, is_hub_id, read_rows
 from thinking_rl.data.formats import FIELDS, FORMATS, Fields, Format
 from thinking_rl.data.images import Marks, image_sources
-from thinking_rl.recipe import FAMILIES, Source
+from thinking_rl.recipe.schema import FAMILIES, Source
 from thinking_rl.types import ImageSource, Problem
 
 ROWS_CHECKED = 8

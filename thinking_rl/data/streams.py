@@ -15,7 +15,7 @@ from typing import Any
 from thinking_rl.data import procedural
 from thinking_rl.data.example import Example
 from thinking_rl.data.problems import load_examples, source_name
-from thinking_rl.recipe import FAMILIES, Source
+from thinking_rl.recipe.schema import FAMILIES, Source
 from thinking_rl.types import Problem
 
 Supply = Callable[[int], Example]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import DeepseekV3Config, PreTrainedConfig
 
-from thinking_rl.released import RELEASED_TEXT
+from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT
 
 
 class MoonViTConfig(PreTrainedConfig):

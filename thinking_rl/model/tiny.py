@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT, RELEASED_VISION
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import write_processor_files
 from thinking_rl.model.weights import full_tensors, save_released
-from thinking_rl.released import RELEASED_TEXT, RELEASED_VISION
 
 TEXT = RELEASED_TEXT | {
     "model_type": "deepseek_v3",

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from thinking_rl.checkpoint import INDEX_FILE, SINGLE_FILE, weight_map
+from thinking_rl.files.checkpoint import INDEX_FILE, SINGLE_FILE, weight_map
 
 SHARD_GIB = 4.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from thinking_rl.recipe import Recipe
+from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.summary import MILESTONES
 
 HEADINGS = {"start": "At the start", "after_sft": "After SFT", "after_rl": "After RL"}

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from thinking_rl.recipe import Recipe
+from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thinking_rl.recipe import Recipe
+from thinking_rl.recipe.schema import Recipe
 
 MILESTONES = ("start", "after_sft", "after_rl")
 BENCHMARK = "benchmark/"

@@ -1,0 +1,30 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from eval.benchmarks import gsm8k, math500, mathvision, mathvista, mmmu, mmmu_pro
+from eval.benchmarks.benchmark import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        mmmu.BENCHMARK,
+        mmmu_pro.STANDARD,
+        mmmu_pro.VISION,
+        mathvision.BENCHMARK,
+        mathvista.BENCHMARK,
+        gsm8k.BENCHMARK,
+        math500.BENCHMARK,
+    )
+}
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name. Raises ValueError that lists the names there are."""
+    if name not in BENCHMARKS:
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"no benchmark {name!r}{hint}; known: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]

@@ -1,0 +1,1 @@
+"""The killable pool of grading processes."""

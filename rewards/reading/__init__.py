@@ -1,0 +1,1 @@
+"""From text to values: the answer in a response, and what it is equal to."""

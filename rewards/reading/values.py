@@ -1,0 +1,295 @@
+"""Whether two expressions have the same value, by exact or 50-digit arithmetic.
+
+Constants are evaluated; expressions with variables are compared at fixed points, where two
+different expressions agree only by a coincidence of 40 digits at every point. Nothing here calls
+`eval` or sympy, and sizes are bounded before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from rewards.reading.expression import Node
+
+DIGITS = 50
+SAME_DIGITS = 40
+POINTS = 6
+FEWEST_POINTS = 3
+DECIMAL_DIGITS = 6
+"""Significant digits from which on a decimal may stand for a value that no decimal gives."""
+MAX_BITS = 100_000
+MAX_FACTORIAL = 2_000
+
+_context = mpmath.MPContext()
+_context.dps = DIGITS
+_NUMBER_CONSTANTS = {"pi": _context.pi, "e": _context.e, "i": _context.j}
+_FUNCTIONS = {
+    name: getattr(_context, name)
+    for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "ln")
+} | {
+    "arcsin": _context.asin,
+    "arccos": _context.acos,
+    "arctan": _context.atan,
+    "abs": abs,
+}
+
+
+class TooLargeError(ValueError):
+    """A number too large to compute: such answers cannot be compared by value."""
+
+
+class UndefinedError(ValueError):
+    """The expression has no value here (division by zero, no such function...)."""
+
+
+def same_value(gold: Node, answer: Node) -> bool:
+    """Whether two expressions have the same value, or are the same function of their variables."""
+    gold_names, answer_names = variables(gold), variables(answer)
+    if not gold_names and not answer_names:
+        try:
+            return _same_constant(gold, answer, evaluate(gold, {}), evaluate(answer, {}))
+        except UndefinedError:
+            return False
+    points = 0
+    for first, second in _value_pairs(gold, answer, gold_names | answer_names):
+        if not _close(first, second):
+            return False
+        points += 1
+    return points >= FEWEST_POINTS
+
+
+def proportional(gold: Node, answer: Node, positive: bool) -> bool:
+    """Whether two expressions differ by a constant factor other than 0."""
+    names = variables(gold) | variables(answer)
+    pairs = list(_value_pairs(gold, answer, names))
+    if len(pairs) < FEWEST_POINTS or any(_close(a, 0) or _close(b, 0) for a, b in pairs):
+        return False
+    ratios = [_context.mpmathify(first) / second for first, second in pairs]
+    if positive and not all(_context.im(ratio) == 0 and ratio > 0 for ratio in ratios):
+        return False
+    return all(_close(ratio, ratios[0]) for ratio in ratios)
+
+
+def _value_pairs(gold: Node, answer: Node, names: set[str]) -> Iterator[tuple[Any, Any]]:
+    for index in range(POINTS):
+        point = {name: _coordinate(name, index) for name in names}
+        try:
+            yield evaluate(gold, point), evaluate(answer, point)
+        except UndefinedError:
+            continue
+
+
+def _coordinate(name: str, index: int) -> Fraction:
+    """A fixed point for each variable; the last two points may be negative."""
+    generator = random.Random(f"{name} {index}")
+    sign = -1 if index >= POINTS - 2 and generator.random() < 0.7 else 1
+    return sign * Fraction(generator.randint(300, 3000), 1009)
+
+
+def _close(first: Any, second: Any) -> bool:
+    if isinstance(first, Fraction | int) and isinstance(second, Fraction | int):
+        return first == second
+    if _context.isinf(_float(first)) or _context.isinf(_float(second)):
+        return _float(first) == _float(second)
+    difference = abs(_context.mpmathify(_float(first)) - _float(second))
+    size = max(abs(_float(first)), abs(_float(second))) if first != 0 and second != 0 else 1
+    return difference <= size * _context.mpf(10) ** -SAME_DIGITS
+
+
+def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:
+    if _close(first, second):
+        return True
+    gold_places, answer_places = _decimals(gold), _decimals(answer)
+    if (gold_places is None) == (answer_places is None):
+        return False  # two decimals, or two exact values: they differ
+    decimal, places, exact = (
+        (first, gold_places, second) if gold_places is not None else (second, answer_places, first)
+    )
+    assert places is not None
+    if _context.im(_float(exact)) != 0 or _terminates(exact):
+        return False
+    value, shown = abs(_float(exact)), abs(_float(decimal))
+    digits = abs(decimal.numerator * 10**places // decimal.denominator) if places > 0 else 0
+    unit = _context.mpf(10) ** -places
+    is_rounded = abs(shown - value) <= unit / 2
+    is_truncated = value - unit < shown <= value
+    same_sign = (_float(decimal) < 0) == (_float(exact) < 0)
+    return digits >= 10 ** (DECIMAL_DIGITS - 1) and same_sign and (is_rounded or is_truncated)
+
+
+def _terminates(value: Any) -> bool:
+    """Whether a value can be written as a decimal in full: then nothing else stands for it."""
+    if not isinstance(value, Fraction):
+        return False
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def _decimals(node: Node) -> int | None:
+    """Places after the point of a plain decimal number; None of anything else."""
+    if node[0] == "negate":
+        return _decimals(node[1])
+    return node[2] if node[0] == "number" else None
+
+
+def variables(node: Any) -> set[str]:
+    """Names of the symbols that are no known constant."""
+    if isinstance(node, list):
+        return set().union(*(variables(child) for child in node))
+    if not isinstance(node, tuple):
+        return set()
+    if node and node[0] == "symbol":
+        return set() if node[1] in _NUMBER_CONSTANTS else {node[1]}
+    return set().union(*(variables(child) for child in node))
+
+
+def evaluate(node: Node, point: Mapping[str, Fraction]) -> Any:
+    """The value at a point: a Fraction where exact, else a number of 50 digits.
+
+    Raises TooLargeError before computing anything out of bounds, UndefinedError where there is no
+    value.
+    """
+    kind = node[0]
+    if kind == "number":
+        return node[1]
+    if kind == "symbol":
+        constant = _NUMBER_CONSTANTS.get(node[1])
+        return point[node[1]] if constant is None else +constant
+    if kind == "infinity":
+        return _context.inf
+    if kind in ("list", "sequence", "relation", "matrix"):
+        raise UndefinedError(f"a {kind} has no value")
+    if kind == "function":
+        return _function(node[1], evaluate(node[2], point))
+    values = [evaluate(child, point) for child in node[1:]]
+    try:
+        return _bounded(_OPERATIONS[kind](*values))
+    except (ZeroDivisionError, OverflowError, ValueError) as error:
+        if isinstance(error, TooLargeError):
+            raise
+        raise UndefinedError(str(error)) from error
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return _context.mpf(value.numerator) / value.denominator
+    return value
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+            raise TooLargeError("a number too large")
+        return value
+    real = _context.re(value)
+    if _context.isnan(real):
+        raise UndefinedError("not a number")
+    if not _context.isinf(real) and real != 0 and abs(_context.mag(real)) > MAX_BITS:
+        raise TooLargeError("a number too large")
+    return value
+
+
+def _arithmetic(exact: Any) -> Any:
+    def operation(*values: Any) -> Any:
+        if all(isinstance(value, Fraction) for value in values):
+            return exact(*values)
+        return exact(*(_float(value) for value in values))
+
+    return operation
+
+
+def _log2_size(value: Any) -> float:
+    """About how many bits the value has on either side of the point."""
+    if isinstance(value, Fraction):
+        return float(max(value.numerator.bit_length(), value.denominator.bit_length()))
+    if value == 0 or _context.isinf(abs(value)):
+        return 1.0
+    return max(1.0, float(abs(_context.mag(value))))
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    size = abs(_float(exponent))
+    if size > MAX_BITS or size * _log2_size(base) > MAX_BITS:
+        raise TooLargeError("a power too large")
+    if isinstance(exponent, Fraction) and exponent.denominator == 1:
+        if base == 0 and exponent <= 0:
+            raise ZeroDivisionError("zero to the power of zero or less")
+        return base ** int(exponent)
+    return _context.power(_float(base), _float(exponent))
+
+
+def _root(value: Any, index: Any) -> Any:
+    if isinstance(index, Fraction) and index.denominator == 1 and 0 < index <= MAX_BITS:
+        exact = _exact_root(value, int(index))
+        if exact is not None:
+            return exact
+        if index % 2 == 1 and _context.im(_float(value)) == 0 and _float(value) < 0:
+            return -_context.root(-_float(value), int(index))
+    return _power(_float(value), Fraction(1) / index if isinstance(index, Fraction) else 1 / index)
+
+
+def _exact_root(value: Any, index: int) -> Fraction | None:
+    if index != 2 or not isinstance(value, Fraction) or value < 0:
+        return None
+    above, below = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    is_exact = above * above == value.numerator and below * below == value.denominator
+    return Fraction(above, below) if is_exact else None
+
+
+def _log(value: Any, base: Any) -> Any:
+    return _context.log(_float(value)) / _context.log(_float(base))
+
+
+def _factorial(value: Any) -> Any:
+    if not isinstance(value, Fraction) or value.denominator != 1 or value < 0:
+        raise ValueError("factorial of no natural number")
+    if value > MAX_FACTORIAL:
+        raise TooLargeError("a factorial too large")
+    return Fraction(math.factorial(int(value)))
+
+
+def _function(name: str, value: Any) -> Any:
+    if name == "abs":
+        return abs(value)
+    if abs(_float(value)) > MAX_BITS:
+        if name in ("exp", "sinh", "cosh"):
+            raise TooLargeError("an exponential too large")
+        if _context.isinf(_float(value)):
+            raise UndefinedError(f"{name} of infinity")
+    try:
+        return _bounded(_FUNCTIONS[name](_float(value)))
+    except (ZeroDivisionError, OverflowError) as error:
+        raise UndefinedError(str(error)) from error
+    except ValueError as error:
+        if isinstance(error, TooLargeError | UndefinedError):
+            raise
+        raise UndefinedError(str(error)) from error
+
+
+_OPERATIONS = {
+    "add": _arithmetic(lambda a, b: a + b),
+    "multiply": _arithmetic(lambda a, b: a * b),
+    "divide": _arithmetic(lambda a, b: a / b),
+    "negate": _arithmetic(lambda a: -a),
+    "power": _power,
+    "root": _root,
+    "log": _log,
+    "factorial": _factorial,
+}
+
+
+def largest(node: Node) -> float:
+    """Size of a constant; 0.0 where it has none."""
+    try:
+        return 0.0 if variables(node) else float(abs(_float(evaluate(node, {}))))
+    except (ValueError, OverflowError, TypeError):
+        return 0.0

@@ -1,0 +1,227 @@
+import io
+import socket
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import ranks
+import torch
+from PIL import Image
+
+from thinking_rl.data import Example
+from thinking_rl.learner.rank import LearnerSettings
+from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.modeling import KimiVLForConditionalGeneration
+from thinking_rl.model.processing import load_processor
+from thinking_rl.model.weights import CheckpointReader, load_released
+from thinking_rl.recipe.schema import SFT
+from thinking_rl.sft import PackingCollator, SFTActor, SFTJob, conversation
+from thinking_rl.types import Problem
+
+RATE = 1e-3
+LONG = 4
+"""Number of the example that is too long."""
+
+
+def png(colour, size):
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def examples(count=12):
+    """Every fourth with a picture; one much longer than the others."""
+    made = []
+    for n in range(count):
+        images = (png((20 * n, 90, 0), (60 + 14 * n, 40)),) if n % 4 == 1 else ()
+        response = f"◁think▷{n} and {n} is {2 * n}◁/think▷ {2 * n}" + " and so on" * (n % 3)
+        if n == LONG:
+            response += " and so on" * 200
+        made.append(Example(Problem(f"p{n}", f"What is {n} + {n}?", str(2 * n), images), response))
+    return made
+
+
+def job(checkpoint, out, batch=4, **sft):
+    optimizer = {"learning_rate": RATE, "max_grad_norm": 1.0}
+    given = {"steps": 3, "batch_size": batch, "max_tokens": 400, "optimizer": optimizer} | sft
+    section = SFT.model_validate({"data": [{"format": "plain", "path": "none"}]} | given)
+    settings = LearnerSettings(str(checkpoint), learning_rate=RATE, tau=0.0, timeout_s=60)
+    return SFTJob(settings, section, examples(), "Answer with a number.", None, str(out))
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_checkpoint):
+    return load_processor(tiny_checkpoint)
+
+
+def test_labels_are_on_the_assistants_tokens_and_its_turn_end(processor, tiny_checkpoint):
+    collate = PackingCollator(processor, job(tiny_checkpoint, "out"))
+    batch = collate([{"example": 1}, {"example": 2}])
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    tokenizer, given = processor.tokenizer, examples()
+    expected_ids, expected_labels = [], []
+    for example in given[1:3]:
+        one = conversation(processor, example, "Answer with a number.")
+        expected_ids += one.token_ids
+        own = [*tokenizer.text_ids(example.response), tokenizer.special_token_ids["<|im_end|>"]]
+        assert list(one.token_ids[-len(own) :]) == own
+        expected_labels += [-100] * (len(one.token_ids) - len(own)) + own
+    assert ids.tolist() == expected_ids
+    assert labels.tolist() == expected_labels
+    assert sum(batch["lengths"]) == len(ids)
+    h, w = batch["image_grid_hws"][0]
+    assert (ids == processor.media_token_id).sum() == h * w // 4
+    assert len(batch["pixel_values"]) == h * w
+    assert collate.dropped == 0
+
+
+def test_too_long_conversations_are_dropped_and_counted(processor, tiny_checkpoint):
+    collate = PackingCollator(processor, job(tiny_checkpoint, "out"))
+    batch = collate([{"example": LONG}, {"example": 2}])
+    assert batch["input_ids"].equal(collate([{"example": 2}])["input_ids"])
+    assert collate.dropped == 1
+    nothing = collate([{"example": LONG}])
+    assert (nothing["labels"] == -100).all()
+    assert collate.dropped == 2
+
+
+def loss_by_hand(processor, checkpoint, numbers):
+    """Mean over the labelled tokens, each conversation alone, through the model's logits."""
+    model = KimiVLForConditionalGeneration(KimiVLConfig.from_pretrained(checkpoint))
+    load_released(model, checkpoint)
+    total, count = 0.0, 0
+    for number in numbers:
+        one = conversation(processor, examples()[number], "Answer with a number.")
+        if len(one.token_ids) > 400:
+            continue
+        ids = torch.tensor(one.token_ids)
+        pictures = {}
+        if one.pictures:
+            pictures["pixel_values"] = torch.cat([p.pixel_values for p in one.pictures])
+            pictures["image_grid_hws"] = [p.grid_hw for p in one.pictures]
+        with torch.no_grad():
+            table = model(ids[None], **pictures).logits[0].log_softmax(-1)
+        own = torch.tensor(one.loss_mask).nonzero().flatten()
+        total -= table[own - 1, ids[own]].double().sum().item()
+        count += len(own)
+    return total / count
+
+
+def test_packed_loss_equals_unpacked(processor, tiny_checkpoint):
+    model = KimiVLForConditionalGeneration(KimiVLConfig.from_pretrained(tiny_checkpoint))
+    load_released(model, tiny_checkpoint)
+    batch = PackingCollator(processor, job(tiny_checkpoint, "out"))(
+        [{"example": n} for n in (5, 0, 1, 7)]
+    )
+    expected = loss_by_hand(processor, tiny_checkpoint, (5, 0, 1, 7))
+    assert model(**batch).loss.item() == pytest.approx(expected, rel=1e-5)
+    halved = model(**batch, num_items_in_batch=2 * (batch["labels"] != -100).sum()).loss
+    assert halved.item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def train(rank, world_size, given, rendezvous):
+    """Train as an actor does; the counts, the progress and the examples seen in each batch."""
+    seen = []
+    collate = PackingCollator.__call__
+
+    def noted(self, rows):
+        seen.append([row["example"] for row in rows])
+        return collate(self, rows)
+
+    PackingCollator.__call__ = noted
+    actor = SFTActor(rank, world_size)
+    try:
+        counts = actor.train(given, rendezvous)
+    except (ValueError, FloatingPointError) as error:
+        return repr(error), actor.progress(), seen
+    return counts, actor.progress(), seen
+
+
+def address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_checkpoint, tmp_path_factory):
+    """Three steps with one process and with two; the latter also in smaller passes."""
+    folder = tmp_path_factory.mktemp("sft")
+    kinds = {"one": (1, {}), "two": (2, {}), "accumulated": (2, {"micro_batch_size": 1})}
+    return {
+        name: (
+            folder / name / "weights",
+            ranks.run(
+                train, size, job(tiny_checkpoint, folder / name / "weights", **options), address()
+            ),
+        )
+        for name, (size, options) in kinds.items()
+    }
+
+
+def test_one_process_trains(runs, processor, tiny_checkpoint):
+    out, [(counts, rows, seen)] = runs["one"]
+    assert counts == {"examples": 12, "dropped": 1}
+    assert sorted(chain(*seen)) == list(range(12))
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    expected = loss_by_hand(processor, tiny_checkpoint, seen[0])
+    assert rows[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert rows[2]["loss"] < rows[0]["loss"]
+    assert rows[0]["learning_rate"] == RATE
+    assert all(row["grad_norm"] > 0 for row in rows)
+    before, after = CheckpointReader(tiny_checkpoint), CheckpointReader(out)
+    assert before.names() == after.names()
+    for name in after.names():
+        if ".experts." not in name:  # some may have had no token
+            same = torch.equal(before.read(name), after.read(name))
+            assert same == name.endswith("correction_bias"), name
+
+
+@pytest.mark.parametrize("kind", ["two", "accumulated"])
+def test_two_processes_equal_one(runs, kind):
+    out, answers = runs[kind]
+    _, [(_, expected, together)] = runs["one"]
+    for counts, rows, _ in answers:
+        assert counts == {"examples": 12, "dropped": 1}
+        for row, other in zip(rows, expected, strict=True):
+            assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
+            assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    first, second = ([*chain(*seen)] for _, _, seen in answers)
+    assert not set(first) & set(second)
+    assert sorted(first + second) == list(range(12))
+    assert sorted(first[:2] + second[:2]) == sorted(together[0])
+    ours, theirs = CheckpointReader(out), CheckpointReader(runs["one"][0])
+    for name in ours.names():
+        assert (ours.read(name) - theirs.read(name)).abs().max() < 1e-5, name
+
+
+def test_nothing_short_enough_is_an_error(tiny_checkpoint, tmp_path):
+    given = job(tiny_checkpoint, tmp_path / "out" / "weights", steps=2, batch=2)
+    given = replace(given, examples=[examples()[LONG]] * 4)
+    [(said, _, _)] = ranks.run(train, 1, given, address())
+    assert "ValueError" in said
+    assert "sft.max_tokens (400)" in said
+    assert not (tmp_path / "out" / "weights").exists()
+
+
+def not_finite(rank, world_size, given, rendezvous):
+    import thinking_rl.sft as module
+
+    build = module.build_model
+
+    def spoilt(*arguments):
+        model = build(*arguments)
+        with torch.no_grad():
+            model.language_model.lm_head.weight.mul_(float("inf"))
+        return model
+
+    module.build_model = spoilt
+    return train(rank, world_size, given, rendezvous)
+
+
+def test_a_gradient_that_is_not_finite_stops_training(tiny_checkpoint, tmp_path):
+    given = job(tiny_checkpoint, tmp_path / "out" / "weights")
+    [(said, rows, _)] = ranks.run(not_finite, 1, given, address())
+    assert "FloatingPointError" in said
+    assert "not taken" in said
+    assert rows == []

@@ -1,0 +1,171 @@
+"""math_answer: a table of answers, where the answer is read from, and what is refused."""
+
+import pytest
+from math_answer_table import TABLE
+
+from rewards.math_answer import math_answer
+from rewards.reading.extraction import final_answer
+from thinking_rl.types import Outcome, Problem
+
+KNOWN_FALSE_NEGATIVES = {
+    ("5 cm", "five centimeters"): "numbers in words are not read",
+    ("3.5", "3,5"): "a decimal comma is two numbers",
+    (r"\frac{1}{2}", "one half"): "numbers in words are not read",
+    (
+        r"\frac{n^2}{4}",
+        r"\left\lfloor \frac{n^2}{4} \right\rfloor + \frac{0}{n}",
+    ): "floor of a name",
+    ("x = 1, y = 2", "(1, 2)"): "named values and a tuple",
+    ("2 hours 30 minutes", "150 minutes"): "quantities of several units",
+    (r"30^\circ", r"\frac{\pi}{6}"): "radians without `rad`",
+    ("6:20", "3:10"): "a ratio that looks like a time",
+}
+
+
+def grade(expected: str, response: str, choices: tuple[str, ...] = ()) -> Outcome:
+    return math_answer(Problem("p", "", expected, choices=choices), response).outcome
+
+
+def pairs(right: bool) -> list:
+    rows = [(gold, a) for _, gold, *answers in TABLE for a in answers[0 if right else 1]]
+    return [pytest.param(gold, answer, id=f"{gold} ~ {answer}") for gold, answer in rows]
+
+
+def test_table_is_large():
+    assert len(pairs(True)) + len(pairs(False)) >= 1000
+
+
+@pytest.mark.parametrize(("gold", "answer"), pairs(True))
+def test_same_answer_is_right(gold, answer):
+    assert grade(gold, f"Therefore \\boxed{{{answer}}}.") is Outcome.RIGHT
+
+
+@pytest.mark.parametrize(("gold", "answer"), pairs(False))
+def test_other_answer_is_wrong(gold, answer):
+    assert grade(gold, f"Therefore \\boxed{{{answer}}}.") is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        pytest.param(gold, answer, marks=pytest.mark.xfail(reason=reason, strict=True), id=answer)
+        for (gold, answer), reason in KNOWN_FALSE_NEGATIVES.items()
+    ],
+)
+def test_known_false_negatives(gold, answer):
+    assert grade(gold, f"\\boxed{{{answer}}}") is Outcome.RIGHT
+
+
+PLACES = [
+    (r"so \boxed{42}", "42"),
+    (r"\boxed{1} no, \boxed{2}", "2"),
+    (r"\boxed{\frac{1}{\sqrt{2}}} and that is all", r"\frac{1}{\sqrt{2}}"),
+    (r"\boxed{3} and \boxed{4}", "3, 4"),
+    (r"$\boxed{3}$, $\boxed{4}$", "3, 4"),
+    (r"\boxed{3} then $x=4$ and so \boxed{4}", "4"),
+    (r"\boxed{3}, so again \boxed{3}", "3"),
+    (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+    (r"\boxed 7 indeed", "7"),
+    ("The answer is 12.", "12"),
+    ("The answer is: **12**", "12**"),
+    ("First the answer is 3. Correction: the answer is 4. Done", "4"),
+    ("The final answer is $\\frac{1}{2}$.", r"$\frac{1}{2}$"),
+    ("Answer: 17 cm", "17 cm"),
+    ("we find\nx = 3 + 4 = 7", "7"),
+    ("She has 18 left\n#### 18", "18"),
+    ("Thus the value is $x^2$.", "x^2"),
+    ("12", "12"),
+    ("a\n\n  b  \n", "b"),
+    (r"◁think▷maybe \boxed{1}◁/think▷It is \boxed{2}.", "2"),
+    (r"◁think▷maybe \boxed{1}◁/think▷The answer is 2.", "2"),
+    (r"maybe \boxed{1}◁/think▷\boxed{2}", "2"),
+    (r"◁think▷maybe \boxed{1}", None),
+    (r"◁think▷maybe \boxed{1}◁/think▷", None),
+    ("", None),
+    ("   \n ", None),
+]
+
+
+@pytest.mark.parametrize(("response", "expected"), PLACES)
+def test_place_of_the_answer(response, expected):
+    assert final_answer(response) == expected
+
+
+OPTIONS = ("12 cm", r"$\frac{1}{2}$", "45", "a triangle", "none of these")
+CHOICES = [
+    ("C", r"\boxed{C}", True),
+    ("C", r"\boxed{(C)}", True),
+    ("C", r"\boxed{\text{C}}", True),
+    ("C", r"\boxed{C. 45}", True),
+    ("C", r"\boxed{45}", True),
+    ("C", r"\boxed{45^\circ}", True),
+    ("45", r"\boxed{C}", True),
+    ("B", r"\boxed{0.5}", True),
+    ("B", r"\boxed{\text{(B)}\quad \frac{1}{2}}", True),
+    ("D", r"\boxed{a triangle}", True),
+    ("D", r"\boxed{\text{Triangle}}", True),
+    ("A", r"\boxed{12}", True),
+    ("C", "The answer is (C).", True),
+    ("C", "Not (A) or (B). So C.", True),
+    ("C", r"\boxed{B}", False),
+    ("C", r"\boxed{54}", False),
+    ("C", r"\boxed{A, C}", False),
+    ("C", r"\boxed{(A) and (C)}", False),
+    ("C", r"\boxed{(C) 12 cm}", False),
+    ("A", r"\boxed{a triangle}", False),
+    ("A", r"\boxed{a circle}", False),
+    ("C", r"\boxed{F}", False),
+    ("C", "I cannot tell.", False),
+]
+
+
+@pytest.mark.parametrize(("expected", "response", "right"), CHOICES)
+def test_choices(expected, response, right):
+    verdict = grade(expected, response, OPTIONS)
+    assert verdict is (Outcome.RIGHT if right else Outcome.WRONG)
+
+
+def test_too_large_is_not_graded_and_not_wrong():
+    score = math_answer(Problem("p", "", "3"), r"\boxed{9^{9^{9^{9}}}}")
+    assert score.outcome is Outcome.NOT_GRADED
+    assert score.correct is None
+    assert score.error
+
+
+def test_equal_large_powers_are_right():
+    assert grade("7^{7^{7^{7}}}", r"\boxed{7^{7^{7^7}}}") is not Outcome.WRONG
+
+
+def test_nearly_equal_constants_differ():
+    """e^(pi sqrt 163) is a whole number to 30 digits only."""
+    assert grade("262537412640768744", r"\boxed{e^{\pi\sqrt{163}}}") is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        ("(A) and (D)\n\n(A) 1, 6, 7\n(D) 1, 2, 3", Outcome.WRONG),
+        ("A, b, c, d", Outcome.WRONG),
+        ("We compare the pictures.\nA or D", Outcome.WRONG),
+        ("A and D look alike.\nThe answer is (D).", Outcome.RIGHT),
+        ("A and D\nare alike but for the hat, so the answer is D.", Outcome.RIGHT),
+        ("Neither (A) nor (B) fits, so (D)", Outcome.RIGHT),
+        ("D", Outcome.RIGHT),
+    ],
+)
+def test_several_options_are_no_choice(response: str, outcome: Outcome) -> None:
+    assert grade("D", response, choices=("A", "B", "C", "D", "E")) is outcome
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Label the points (A), (B) and $O$.\nAs $\\angle C = \\angle AXD$, we have $\\angle B = 9",
+        'dot("$A$",A,SE); dot("$B$",B,SW);\n label("$2$",(A+P)/2,W); label("$1$",(B',
+        "In triangle ABC, AC is 6 and BC is 8. Dividing both sides, we have BD = \\frac{48}{",
+    ],
+)
+def test_a_point_in_a_derivation_cut_off_is_no_choice(response: str) -> None:
+    for expected in "ABCDE":
+        choices = ("17", "18", "19", "20", "21")
+        assert grade(expected, response, choices) is Outcome.WRONG

@@ -1,0 +1,297 @@
+"""The registry, the smaller graders, the length reward and the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import grading
+from rewards import registry
+from rewards.choice import choice
+from rewards.format import format as format_reward
+from rewards.grade import read_rows
+from rewards.mathvista import mathvista
+from rewards.open_answer import open_answer
+from rewards.processes.process import ROOT
+from rewards.repetition import repetition
+from thinking_rl.algorithm.length import length_rewards
+from thinking_rl.types import Problem
+
+DATA = os.environ.get("THINKING_RL_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="THINKING_RL_DATA is not set")
+
+
+# Registry
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_built_in_names_resolve(name):
+    registry.check(name)
+    assert registry.resolve(name).__name__ == name
+
+
+def test_other_specs_resolve(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def good(problem, response):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    for spec in ("mine.py:good", f"{tmp_path}/mine.py:good", "benchmarks.hostile:returns_nan"):
+        registry.check(spec)
+        assert callable(registry.resolve(spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("math_anser", "did you mean math_answer"),
+        ("nothing_like_it", "known: choice"),
+        ("absent.py:f", "no file"),
+        ("mine.py:goood", "did you mean good"),
+        ("broken.py:f", "broken.py:1"),
+        ("no_such_package.module:f", "no_such_package"),
+        ("benchmarks.hostile:return_nan", "did you mean returns_nan"),
+        ("mine.py:", "expected package.module:function"),
+        (":f", "expected package.module:function"),
+    ],
+)
+def test_bad_specs_are_named(spec, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def good(problem, response):\n    return 1.0\n")
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        registry.check(spec)
+
+
+def test_entry_points_are_found(tmp_path, monkeypatch):
+    folder = tmp_path / "extra-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[thinking_rl.rewards]\nshort = extra_rewards:short\n")
+    (tmp_path / "extra_rewards.py").write_text("def short(problem, response):\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.check("short")
+    assert registry.resolve("short").__name__ == "short"
+
+
+def test_checking_a_name_loads_nothing_heavy():
+    program = (
+        "import sys; from rewards.registry import check; check('math_answer')\n"
+        "print([name for name in ('torch', 'ray', 'vllm', 'sympy') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+# Smaller graders
+
+OPTIONS = ("red", "dark red", "green", "all of the above")
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("B", "B"),
+        ("(B)", "B"),
+        ("B.", "B"),
+        ("b", "B"),
+        (r"\boxed{C}", "C"),
+        (r"\boxed{green}", "C"),
+        ("The answer is (C) because (A) is too light.", "C"),
+        ("Answer: **D**", "D"),
+        ("(A) is wrong, (B) is wrong, so it must be (C).", "C"),
+        ("A is too light, B too dark. I choose C", "C"),
+        ("A closer look shows dark red.", "B"),
+        ("It is red", "A"),
+        ("The colour is dark red", "B"),
+        ("Both (A) and (B)", None),
+        ("I cannot tell from this image.", None),
+        ("Sorry, I can't help with that.", None),
+        ("◁think▷It is (A)", None),
+        ("◁think▷(A)? no◁/think▷The answer is B.", "B"),
+        ("The answer is E", None),
+        ("Draw the line from A\nso $BD = 4$ and $\\angle B = 90^\\circ - \\angle C", None),
+        ("draw(A--B); label({B}^^circle(P))", None),
+        ("A, b, c, d", None),
+        ("", None),
+    ],
+)
+def test_choice_reads_the_option(response, letter):
+    score = choice(Problem("p", "", letter or "A", choices=OPTIONS), response)
+    assert score.extracted == letter
+    assert score.correct is (letter is not None)
+
+
+def test_choice_needs_its_answer_among_the_choices():
+    with pytest.raises(ValueError, match="none of its 4 choices"):
+        choice(Problem("p", "", "blue", choices=OPTIONS), "A")
+
+
+@pytest.mark.parametrize(
+    ("answer", "response", "right"),
+    [
+        ("24.32", "The result is 24.32 kJ", True),
+        ("24.32", "so it is 24.3", False),
+        ("1,500", "= 1500", True),
+        ("['$MgS$', 'MgS']", "The compound is MgS.", True),
+        ("Hormone", "It is a hormone", True),
+        ("Hormone", "enzyme", False),
+        ("C", "Therefore the point is C", True),
+        ("C", "Circle", False),
+        ("12", r"I first had 12. \boxed{13}", False),
+        ("12", "◁think▷12", False),
+    ],
+)
+def test_open_answer(answer, response, right):
+    assert open_answer(Problem("p", "", answer), response).correct is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "precision", "response", "right"),
+    [
+        ("5", "integer", None, "The answer is 5", True),
+        ("5", "integer", None, "The answer is 5.0 dots.", True),
+        ("5", "integer", None, r"\boxed{6}", False),
+        ("1200", "integer", None, "The answer is 1,200", True),
+        ("1.2", "float", 1, r"\boxed{1.24}", True),
+        ("1.2", "float", 1, r"\boxed{1.26}", False),
+        ("0.21", "float", 2, "The answer is 0.214 N/C", True),
+        ("[2014, 2016]", "list", None, "The answer is [2014,2016]", True),
+        ("[2014, 2016]", "list", None, "The answer is [2016, 2014]", False),
+        ("5", "integer", None, "Sorry, I can't help.", False),
+    ],
+)
+def test_mathvista_free_form(answer, kind, precision, response, right):
+    metadata = {"question_type": "free_form", "answer_type": kind, "precision": precision}
+    assert mathvista(Problem("p", "", answer, metadata=metadata), response).correct is right
+
+
+def test_mathvista_choice():
+    metadata = {"question_type": "multi_choice", "answer_type": "text"}
+    problem = Problem("p", "", "Yes", choices=("Yes", "No"), metadata=metadata)
+    said = ("A", "Yes", "the answer is (A)", "no", "(B)", "I do not know")
+    assert [mathvista(problem, text).correct for text in said] == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("response", "value"),
+    [
+        (r"◁think▷so◁/think▷It is \boxed{3}.", 1.0),
+        (r"so◁/think▷It is \boxed{3}.", 1.0),
+        (r"◁think▷so It is \boxed{3}.", 0.0),
+        (r"It is \boxed{3}.", 0.0),
+        (r"◁think▷so◁/think▷It is 3.", 0.0),
+        (r"◁think▷so◁/think▷\boxed{3} or \boxed{4}.", 0.0),
+        (r"◁think▷a◁/think▷b◁/think▷\boxed{3}", 0.0),
+        (r"◁think▷a◁think▷b◁/think▷\boxed{3}", 0.0),
+        (r"◁think▷so◁/think▷\boxed{3", 0.0),
+    ],
+)
+def test_format(response, value):
+    assert format_reward(Problem("p", "", ""), response) == value
+
+
+def test_repetition():
+    problem = Problem("p", "", "")
+    words = [str(number) for number in range(108)]
+    assert repetition(problem, "a b") == 0.0
+    assert repetition(problem, " ".join(words)) == 0.0
+    assert repetition(problem, " ".join(["again"] * 107)) == pytest.approx(-0.99)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "correct", "expected"),
+    [
+        ([10, 20, 30], [True, True, True], [0.5, 0.0, -0.5]),
+        ([10, 20, 30], [False, False, False], [0.0, 0.0, -0.5]),
+        ([10, 15, 30], [True, False, True], [0.5, 0.0, -0.5]),
+        ([7, 7], [True, False], [0.0, 0.0]),
+        ([5], [True], [0.0]),
+        ([], [], []),
+    ],
+)
+def test_length_rewards(lengths, correct, expected):
+    assert length_rewards(lengths, correct) == pytest.approx(expected)
+
+
+def test_length_rewards_need_a_verdict_each():
+    with pytest.raises(ValueError, match="2 lengths for 1"):
+        length_rewards([1, 2], [True])
+
+
+# The command line
+
+
+def run_grade(rows: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "rewards.grade", *arguments],
+        input=rows,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+
+
+def test_grade_command():
+    rows = [
+        {"id": "a", "response": r"\boxed{1/2}", "answer": "0.5"},
+        {"id": 2, "response": r"\boxed{A}", "answer": "B", "choices": ["1", "2"]},
+        {"id": "c", "response": r"\boxed{9^{9^{9^9}}}", "answer": "1"},
+    ]
+    result = run_grade("\n".join(map(json.dumps, rows)), "--grader", "math_answer")
+    graded = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0, result.stderr
+    assert [row["id"] for row in graded] == ["a", "2", "c"]
+    assert [row["outcome"] for row in graded] == ["right", "wrong", "not_graded"]
+    assert graded[0]["value"] == 1.0
+    assert graded[0]["extracted"] == "1/2"
+    assert graded[0]["parts"] == {"math_answer": 1.0}
+    assert "too large" in graded[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: "),
+        ("[]", "line 2: expected an object"),
+        ('{"id": 1, "answer": "x"}', "line 2: no 'response'"),
+        ('{"id": 1, "answer": 3, "response": "x"}', "line 2: 'answer' must be text, found int"),
+        ('{"id": 1, "answer": "3", "response": "x", "choices": "AB"}', "line 2: 'choices'"),
+    ],
+)
+def test_bad_rows_are_named(line, message):
+    with pytest.raises(ValueError, match=message):
+        read_rows(['{"id": 1, "answer": "x", "response": "y"}', line])
+
+
+def test_grade_command_reports_errors_without_a_traceback():
+    for rows, arguments in (("{\n", ()), ("", ("--grader", "nothing"))):
+        result = run_grade(rows, *arguments)
+        assert result.returncode == 2
+        assert result.stderr.startswith("error: ")
+        assert "Traceback" not in result.stderr
+
+
+# Recorded answers
+
+
+@needs_data
+def test_agreement_with_recorded_verdicts():
+    assert DATA is not None
+    agree = grading.recorded(Path(DATA))["agree"]
+    assert agree["choice"] == 847
+    assert agree["open_answer"] == 53
+    assert agree["mathvista"] >= 989  # the others are options guessed from unlike texts
+
+
+@needs_data
+def test_agreement_and_speed_on_mathvision():
+    assert DATA is not None
+    figures = grading.speed(Path(DATA))
+    assert figures["agreement"] >= 3010
+    assert figures["agreement"] >= figures["math_verify_agreement"]
+    assert figures["not_graded"] == 0
+    assert figures["times_faster"] > 5

@@ -1,0 +1,165 @@
+"""An iteration's bookkeeping: which responses train, and metrics that claim nothing unknown."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import get_scheduler
+
+from rollouts.collect import Prompt, Sampling
+from thinking_rl import rl as loop
+from thinking_rl.algorithm.advantage import set_advantages
+from thinking_rl.publication.agreement import Agreement
+from thinking_rl.recipe.schema import RL, Optimizer
+from thinking_rl.rl import learning_rates, length_weight, minibatches, rollout_metrics, step_metrics
+from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+
+RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
+LOST = Score(0.0, None, Outcome.NOT_GRADED, error="timeout")
+UNJUDGED = Score(0.5, None)
+
+
+def group(name: str, *scores: Score) -> Group:
+    def answer(number: int) -> Trajectory:
+        segment = Segment((number + 10,) * (number + 1), (-1.0,) * (number + 1), 0)
+        reason = FinishReason.LENGTH if number else FinishReason.STOP
+        return Trajectory(name, (1, 2), (), (segment,), "", reason)
+
+    answers = tuple(answer(number) for number in range(len(scores)))
+    return Group(Problem(name, "q", "1"), answers, scores)
+
+
+def prompts(groups: list[Group]) -> list[Prompt]:
+    return [Prompt(one.problem, (1, 2), (), ()) for one in groups]
+
+
+def test_groups_without_signal_are_left_out() -> None:
+    groups = [
+        group("all right", RIGHT, RIGHT),
+        group("mixed", RIGHT, WRONG, LOST),
+        group("lost", LOST, LOST),
+        group("one graded", RIGHT, LOST),
+        group("other", WRONG, RIGHT),
+        group("all wrong", WRONG, WRONG),
+    ]
+    groups = set_advantages(groups, length_weight=0.0)
+    parts = minibatches(prompts(groups), groups, steps=4)
+    assert [[one.advantage for one in part] for part in parts] == [[0.5, -0.5], [-0.5, 0.5]]
+    assert [one.token_ids[2:] for one in parts[0]] == [(10,), (11, 11)]
+    metrics = rollout_metrics(groups)
+    counts = {name: value for name, value in metrics.items() if name.startswith("groups")}
+    assert counts == {
+        "groups": 6,
+        "groups_with_signal": 2,
+        "groups_all_right": 1,
+        "groups_all_wrong": 1,
+    }
+    assert metrics["not_graded"] == 4
+    assert metrics["reward"] == metrics["accuracy"] == pytest.approx(5 / 9)
+
+
+def test_equal_rewards_make_no_batch() -> None:
+    groups = set_advantages([group("a", RIGHT, RIGHT), group("b", WRONG, WRONG)], 0.0)
+    assert minibatches(prompts(groups), groups, steps=4) == []
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_every_response_is_in_one_minibatch(steps: int) -> None:
+    groups = set_advantages([group(f"{n}", RIGHT, WRONG) for n in range(7)], 0.0)
+    parts = minibatches(prompts(groups), groups, steps)
+    assert len(parts) == min(steps, 7)
+    sizes = [len(part) for part in parts]
+    assert sum(sizes) == 14
+    assert max(sizes) - min(sizes) <= 2  # one group
+
+
+def test_metrics_of_nothing_graded_are_unknown() -> None:
+    metrics = rollout_metrics(set_advantages([group("lost", LOST, LOST)], 0.0))
+    assert math.isnan(metrics["reward"])
+    assert math.isnan(metrics["accuracy"])
+    assert (metrics["not_graded"], metrics["tokens"], metrics["length"]) == (2, 3, 1.5)
+    assert metrics["finished"] == 0.5
+
+
+def test_a_reward_without_verdicts_has_no_accuracy() -> None:
+    metrics = rollout_metrics(set_advantages([group("rated", UNJUDGED, UNJUDGED)], 0.0))
+    assert metrics["reward"] == 0.5
+    assert math.isnan(metrics["accuracy"])
+
+
+def test_kl_is_that_of_the_last_step() -> None:
+    metrics = step_metrics([{"loss": 1.0, "kl": 0.0}, {"loss": 3.0, "kl": 0.5}])
+    assert metrics == {"loss": 2.0, "kl": 0.5, "optimizer_steps": 2}
+
+
+def test_the_length_reward_starts_late() -> None:
+    rl = SimpleNamespace(length_reward=SimpleNamespace(weight=0.2, start_iteration=3))
+    weights = [length_weight(rl, iteration) for iteration in range(5)]  # pyright: ignore[reportArgumentType]
+    assert weights == [0.0, 0.0, 0.0, 0.2, 0.2]
+    assert RL.model_fields["length_reward"].default.weight == 0.0
+
+
+@pytest.mark.parametrize(("held_out", "engines", "expected"), [(9, 1, 4), (3, 1, 3), (2, 5, 5)])
+def test_every_engine_is_proved(
+    monkeypatch: pytest.MonkeyPatch, held_out: int, engines: int, expected: int
+) -> None:
+    asked: list[Prompt] = []
+    monkeypatch.setattr(loop, "collect", lambda _, __, given, ___: asked.extend(given))
+    monkeypatch.setattr(loop, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
+    rl = SimpleNamespace(agreement_responses=4, agreement_tolerance=1e-6)
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(rl=rl, model=SimpleNamespace(dtype="float32")),
+        held_out=prompts([group(str(i), RIGHT) for i in range(held_out)]),
+        pool=SimpleNamespace(engines=[None] * engines),
+        sampling=Sampling(samples=8, max_tokens=64, temperature=1.0),
+        processor=None,
+    )
+    loop.prove(run, None, "now")  # pyright: ignore[reportArgumentType]
+    assert len(asked) == expected
+    assert len({prompt.problem.id for prompt in asked}) == min(held_out, expected)
+
+
+def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    due: list[tuple[str, int]] = []
+    monkeypatch.setattr(loop, "run_benchmarks", lambda run, done: due.append(("benchmarks", done)))
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda *given: due.append(("checkpoint", given[-1]))
+    )
+    every = {"evaluate_every": 2, "benchmarks_every": 3, "checkpoint_every": 4}
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(rl=SimpleNamespace(iterations=6, **every)),
+        evaluate=lambda name: due.append(("evaluate", int(name.removeprefix("iteration_")))),
+    )
+    for done in range(1, 7):
+        loop.after_iteration(run, None, None, done)  # pyright: ignore[reportArgumentType]
+    assert due == [
+        ("evaluate", 2),
+        ("benchmarks", 3),
+        ("evaluate", 4),
+        ("checkpoint", 4),
+        ("checkpoint", 6),  # the rest is the caller's, once the weights are written
+    ]
+
+
+@pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])
+def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share: float) -> None:
+    """The warm-up uses its scheduler, RL ours: the recipe's words mean the same in both."""
+    optimizer = Optimizer(learning_rate=3e-5, warmup_steps=warmup_steps, final_share=final_share)
+    rl = RL(
+        iterations=5, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
+    )
+    theirs = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-5)
+    schedule = get_scheduler(
+        "cosine_with_min_lr",
+        theirs,
+        num_warmup_steps=warmup_steps,
+        num_training_steps=20,
+        scheduler_specific_kwargs={"min_lr_rate": final_share},
+    )
+    for rate in (rate for iteration in range(5) for rate in learning_rates(rl, iteration)):
+        assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        theirs.step()
+        schedule.step()

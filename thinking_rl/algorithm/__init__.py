@@ -1,0 +1,1 @@
+"""Policy mirror descent as pure functions: advantages, loss, sampling of problems."""

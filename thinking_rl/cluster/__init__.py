@@ -1,0 +1,1 @@
+"""Ray: which actor runs where, waiting for actors, stopping."""

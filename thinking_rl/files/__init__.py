@@ -1,0 +1,1 @@
+"""What lies on disk, seen without torch: checkpoints and run folders."""

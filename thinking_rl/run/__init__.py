@@ -1,0 +1,1 @@
+"""What one run shares and leaves: session, evaluation, state, export."""
