@@ -21,6 +21,11 @@ REFERENCE_LATENT_NORM_EPS = 1e-6
 # finds agreement.
 CPU_COMPILATION = {"custom_ops": ["all", "-rotary_embedding"]}
 
+# On processors with AMX vLLM prefers a latent-attention backend that takes bfloat16 alone, also for
+# a float32 model: the engine dies when it packs the weights. The reference backend takes both and
+# runs on every processor. Gone when the platform looks at the dtype before it prefers AMX.
+CPU_ATTENTION = "CPU_MLA"
+
 # vLLM multiplies by the router in the model's dtype unless told otherwise; the reference router is
 # float32, and in bfloat16 the chosen experts flip. `float32_router_on_cpu` is the other half.
 FLOAT32_ROUTER = {"text_config": {"moe_router_dtype": "float32"}}
@@ -44,6 +49,7 @@ def engine_arguments(*, on_cpu: bool) -> dict[str, Any]:
     arguments: dict[str, Any] = {"hf_overrides": FLOAT32_ROUTER}
     if on_cpu:
         arguments["compilation_config"] = CPU_COMPILATION
+        arguments["attention_backend"] = CPU_ATTENTION
     return arguments
 
 
