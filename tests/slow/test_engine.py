@@ -12,7 +12,6 @@ from rollouts.collect import Prompt, collect, render_prompt
 from rollouts.engine import Engine
 from thinking_rl.types import FinishReason, Problem
 
-pytestmark = pytest.mark.slow
 TOLERANCE = 5e-4
 
 

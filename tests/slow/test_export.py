@@ -8,10 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from short_run import ROOT, ShortRun
 
-pytestmark = pytest.mark.slow
 TOKENS = 24
 
 READ = """

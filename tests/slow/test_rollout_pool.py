@@ -16,22 +16,7 @@ import pytest
 import torch
 
 from rollouts import pool as pool_module
-from rollouts.pool import RolloutError, RolloutPool, make_bucket
-
-
-def test_a_bucket_gives_back_what_was_put_in() -> None:
-    tensors = [
-        ("a", torch.randn(3, 5)),
-        ("b", torch.randn(7).bfloat16()),
-        ("empty", torch.empty(0, 4)),
-        ("scalar", torch.tensor(2, dtype=torch.int64)),
-        ("view", torch.randn(4, 6).T),
-    ]
-    back = make_bucket(tensors).tensors()
-    assert [name for name, _ in back] == [name for name, _ in tensors]
-    for (_, sent), (_, got) in zip(tensors, back, strict=True):
-        assert got.dtype == sent.dtype
-        assert torch.equal(got, sent)
+from rollouts.pool import RolloutError, RolloutPool
 
 
 class StandIn:
@@ -89,7 +74,6 @@ def make_pool() -> Iterator[Callable[..., Any]]:
     ray.shutdown()
 
 
-@pytest.mark.slow
 def test_results_keep_the_order_of_requests(make_pool: Callable) -> None:
     pool = make_pool(engines=2)
     pool.timeout_s = 60
@@ -104,14 +88,12 @@ def test_results_keep_the_order_of_requests(make_pool: Callable) -> None:
     pool.close()
 
 
-@pytest.mark.slow
 def test_a_worker_that_cannot_start(make_pool: Callable) -> None:
     reason = "ValueError: not a\nreadable checkpoint"
     with pytest.raises(RolloutError, match=f"rollout worker 0 could not start: {reason}"):
         make_pool(ValueError("not a\nreadable checkpoint"))
 
 
-@pytest.mark.slow
 def test_workers_that_fail(make_pool: Callable) -> None:
     """A raising worker goes on; a slow one and a dead one are named."""
     pool = make_pool()

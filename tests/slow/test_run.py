@@ -20,7 +20,6 @@ from thinking_rl.recipe.load import load_recipe
 from thinking_rl.report.metrics import read_metrics
 from thinking_rl.run.state import find_saved
 
-pytestmark = pytest.mark.slow
 ROW_KEYS = {
     "reward",
     "accuracy",

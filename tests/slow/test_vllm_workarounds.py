@@ -18,7 +18,6 @@ from rollouts.collect import render_prompt
 from rollouts.vllm_workarounds import REFERENCE_LATENT_NORM_EPS, WorkerExtension
 from thinking_rl.types import Problem
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 5e-4
 FAULT = 0.01

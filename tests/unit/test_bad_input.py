@@ -23,8 +23,6 @@ from PIL import Image
 
 from thinking_rl import train
 
-pytestmark = pytest.mark.slow  # imports all that a run needs
-
 RECIPE = """
 model: {path: tiny, dtype: float32, image_token_limit: 64}
 data:

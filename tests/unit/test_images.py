@@ -2,7 +2,6 @@ import io
 import random
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,22 +83,6 @@ def test_patches(size, limit):
     assert patches.grid_hw == grid
     assert patches.pixel_values.dtype == torch.float32
     np.testing.assert_allclose(patches.pixel_values.numpy(), values, atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [64, 4096, 16384])
-def test_token_count_is_what_vllm_counts(limit):
-    from vllm.model_executor.models.kimi_vl import KimiVLProcessingInfo
-
-    processor = KimiVLImageProcessor(in_token_limit=limit)
-    info = SimpleNamespace(get_hf_processor=lambda: SimpleNamespace(image_processor=processor))
-    for width, height in sizes(1000):
-        counted = KimiVLProcessingInfo.get_num_image_tokens(
-            info,  # pyright: ignore[reportArgumentType]
-            image_width=width,
-            image_height=height,
-        )
-        assert processor.num_image_tokens(width, height) == counted, (width, height)
 
 
 @pytest.mark.parametrize(

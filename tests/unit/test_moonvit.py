@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from thinking_rl.model.configuration import KimiVLConfig, MoonViTConfig
 from thinking_rl.model.modeling import Projector
-from thinking_rl.model.moonvit import MoonViT, rotary_angles, rotate
+from thinking_rl.model.moonvit import MoonViT
 
 GRIDS = [(4, 6), (16, 16), (2, 2), (6, 4), (18, 10)]
 """Of unlike sizes, one as large as the position table, one larger, two with equal areas."""
@@ -105,32 +105,6 @@ def test_equals_a_second_implementation_picture_by_picture(tower, config):
     ]
     assert together.shape == (sum(h * w for h, w in GRIDS) // 4, 4, 96)
     assert (together - torch.cat(expected)).abs().max() < 2e-5
-
-
-@pytest.mark.slow
-def test_vllm_computes_the_same_from_our_weights(tower, config):
-    pytest.importorskip("vllm")
-    from vllm.model_executor.models import moonvit as theirs
-
-    grids = [(4, 6), (18, 10)]
-    weights, values = tower.state_dict(), pixels(grids)
-    table = theirs.Learnable2DInterpPosEmb(16, 16, 96)
-    table.load_state_dict({"weight": weights["patch_embed.pos_emb.weight"]})
-    positions = table(torch.zeros(len(values), 96), torch.tensor(grids))
-    assert (tower.patch_embed.pos_emb(grids) - positions).abs().max() < 1e-6
-
-    heads, head_dim = config.num_attention_heads, 96 // config.num_attention_heads
-    turns = theirs.Rope2DPosEmb(head_dim, 512, 512, device="cpu").get_freqs_cis_by_seqlens(
-        torch.tensor(grids)
-    )
-    angles = rotary_angles(grids, head_dim, torch.device("cpu"))[:, None]
-    query = torch.randn(len(values), heads, head_dim)
-    their_query, _ = theirs.apply_rope(query, query, turns)
-    assert (rotate(query, angles.cos(), angles.sin()) - their_query).abs().max() < 1e-5
-
-    x = torch.randn(len(values), 96)
-    cells = theirs.patch_merger(x, torch.tensor(grids), (2, 2))
-    assert torch.equal(tower.merge(x, grids), torch.cat(cells))
 
 
 def test_pictures_do_not_see_each_other(tower):

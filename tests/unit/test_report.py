@@ -6,7 +6,6 @@ import io
 import json
 import math
 import statistics
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from thinking_rl.recipe.schema import Recipe
-from thinking_rl.report import progress, summary
+from thinking_rl.report import progress
 from thinking_rl.report.card import model_card
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.progress import Reporter
@@ -198,30 +197,6 @@ def test_nothing_evaluated_is_not_zero(recipe: Recipe, tmp_path: Path) -> None:
     written = write_summary(tmp_path, recipe, {"start": Evaluation(0, 0)}, {})
     assert written["accuracy"]["start"] is None
     assert written["evaluations"]["start"]["interval_95"] == [0.0, 1.0]
-
-
-def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = tmp_path / "code" / "thinking_rl" / "report" / "summary.py"
-    code.parent.mkdir(parents=True)
-    monkeypatch.setattr(summary, "__file__", str(code))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    assert summary.git_commit() is None
-
-    def git(folder: Path, *arguments: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        command = ["git", "-C", str(folder), *identity, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    root = tmp_path / "code"
-    git(root, "init")
-    git(root, "commit", "--allow-empty", "-m", "first")
-    assert summary.git_commit() == git(root, "rev-parse", "HEAD")
-    code.touch()
-    assert summary.git_commit() == git(root, "rev-parse", "HEAD") + "-dirty"
-    inside = root / "lib" / "thinking_rl" / "report" / "summary.py"  # installed in a checkout
-    monkeypatch.setattr(summary, "__file__", str(inside))
-    inside.parent.mkdir(parents=True)
-    assert summary.git_commit() is None
 
 
 def test_model_card_is_valid_for_the_hub(recipe: Recipe, tmp_path: Path) -> None:
