@@ -1,4 +1,4 @@
-# `make quickstart`, `make test`: each sets everything up on a fresh machine first.
+# `make quickstart`, `make fast`, `make test`: each sets everything up on a fresh machine first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ KIND := $(if $(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(KIND)
 OVERRIDES ?=
 
-.PHONY: setup quickstart test lint freeze
+.PHONY: setup quickstart fast test lint freeze
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -27,6 +27,9 @@ endif
 
 quickstart: $(STAMP)
 	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml overwrite=true $(OVERRIDES)
+
+fast: $(STAMP)
+	$(BIN)/python -m pytest tests/unit
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -1,39 +1,18 @@
 """Loading, prompts, scoring of response files, and the command line."""
 
 import io
-import json
 import math
-import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from evaluations import MATHVISION_ROWS, write_jsonl
 from PIL import Image
 
 from eval import reported
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
-from eval.score import main, read_responses, report, score, wilson_interval
+from eval.score import read_responses, wilson_interval
 from thinking_rl.types import Problem
-
-MATHVISION_ROWS = [
-    {
-        "id": str(number),
-        "question": "What is it?\n<image1>",
-        "options": options,
-        "answer": answer,
-        "level": 1 + number % 2,
-        "subject": "algebra",
-        "image": f"images/{number}.jpg",
-    }
-    for number, (options, answer) in enumerate(
-        [([], "60"), (["3", "4 cm", "$5$", "6", "7"], "B"), ([], "$\\frac{1}{3}$")]
-    )
-]
-
-
-def write_jsonl(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 @pytest.fixture
@@ -144,34 +123,6 @@ def test_only_what_follows_the_thinking_is_judged(response, style, read):
     assert get_benchmark("mmmu").read(response, style) == read
 
 
-def test_both_verdicts(problems):
-    responses = {"0": "\\boxed{60}", "1": "\\boxed{4}", "2": "\\boxed{0.333}"}
-    rows = score(get_benchmark("mathvision"), problems, responses, workers=1)
-    assert [(row.official, row.strict) for row in rows] == [
-        (True, True),
-        (False, True),  # the official rules know no units
-        (True, False),  # but take two decimals for enough
-    ]
-    text = report(get_benchmark("mathvision"), problems, responses, rows)
-    assert "66.67% (2 of 3; 95% interval 20.77 to 93.85)" in text
-    assert "disagree on 2" in text
-    assert "by level" in text
-
-
-def test_parse_failures_are_counted_and_guessed_only_on_request():
-    problems = [
-        Problem(f"validation_Art_{n}", "?", "A", choices=("x", "y", "z")) for n in range(20)
-    ]
-    responses = {problem.id: "no idea" for problem in problems}
-    benchmark = get_benchmark("mmmu")
-    plain = score(benchmark, problems, responses, workers=1)
-    assert all(row.parse_failed and not row.official for row in plain)
-    guessed = score(benchmark, problems, responses, guess_seed=42, workers=1)
-    generator = random.Random(42)
-    assert [row.extracted for row in guessed] == [generator.choice("ABC") for _ in problems]
-    assert all(row.parse_failed for row in guessed)
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -201,23 +152,6 @@ def test_response_file_may_be_partial_or_broken(tmp_path, problems):
         read_responses(path, problems)
     with pytest.raises(ValueError, match="no such file"):
         read_responses(tmp_path / "nothing.jsonl", problems)
-
-
-def test_command_line(tmp_path, data, capsys):
-    answers = [{"id": str(n), "response": f"\\boxed{{{n}}} \ud800"} for n in range(3)]
-    responses = write_jsonl(tmp_path / "responses.jsonl", answers)
-    out = tmp_path / "new" / "verdicts.jsonl"
-    arguments = ["mathvision", str(responses), "--data", str(data), "--out", str(out)]
-    assert main([*arguments, "--workers", "1"]) == 0
-    assert "mathvision: 3 responses" in capsys.readouterr().out
-    written = [json.loads(line) for line in out.read_text().splitlines()]
-    keys = {"id", "official", "strict", "extracted", "parse_failed"}
-    assert [set(row) for row in written] == [keys] * 3
-
-    assert main(["mathvisoin", str(responses)]) == 2
-    assert "did you mean 'mathvision'" in capsys.readouterr().err
-    assert main(["mathvision", str(responses), "--data", str(tmp_path / "none.jsonl")]) == 2
-    assert "none.jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (5, 10), (10, 10), (330, 900)])

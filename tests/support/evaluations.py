@@ -1,0 +1,69 @@
+"""Problems, and an engine that answers them as it is told, for the tests of eval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from eval.benchmarks.registry import get_benchmark
+from eval.runner import Asking, Model
+from rollouts.engine import Completion, Request
+from thinking_rl.model.processing import KimiVLProcessor
+from thinking_rl.types import FinishReason, Problem, Segment
+
+BENCHMARK = get_benchmark("gsm8k")
+PROBLEMS = [Problem(str(number), f"{number} + 1?", str(number + 1)) for number in range(10)]
+TEN = Asking(temperature=0.8, max_tokens=100)
+
+
+class StandIn:
+    """An engine that writes what `say` tells it; remembers every request."""
+
+    def __init__(self, processor: KimiVLProcessor, say: Callable[[Request], str]) -> None:
+        self.processor, self.say = processor, say
+        self.requests: list[Request] = []
+        self.calls_left = 1000
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        if self.calls_left == 0:
+            raise KeyboardInterrupt
+        self.calls_left -= 1
+        self.requests += requests
+        return [[self._complete(request)] for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        end = self.processor.tokenizer.special_token_ids["<|im_end|>"]
+        ids = (*self.processor.tokenizer.text_ids(self.say(request)), end)
+        reason = FinishReason.STOP if len(ids) <= request.max_tokens else FinishReason.LENGTH
+        ids = ids[: request.max_tokens]
+        return Completion(Segment(ids, (0.0,) * len(ids), 0), reason)
+
+    @property
+    def model(self) -> Model:
+        return Model(self.processor, self.generate, 4096)
+
+
+def by_seed(request: Request) -> str:
+    """A response that depends on the request's seed, as sampling does."""
+    return f"◁think▷well◁/think▷ #### {(request.seed or 0) % 10}"
+
+
+MATHVISION_ROWS = [
+    {
+        "id": str(number),
+        "question": "What is it?\n<image1>",
+        "options": options,
+        "answer": answer,
+        "level": 1 + number % 2,
+        "subject": "algebra",
+        "image": f"images/{number}.jpg",
+    }
+    for number, (options, answer) in enumerate(
+        [([], "60"), (["3", "4 cm", "$5$", "6", "7"], "B"), ([], "$\\frac{1}{3}$")]
+    )
+]
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
