@@ -6,6 +6,7 @@ import ranks
 import torch
 import torch.distributed as dist
 from conversations import assorted, make
+from steps import NATS, OF_NORM, apart
 from torch.distributed.tensor import DTensor
 
 from thinking_rl.algorithm.loss import mirror_descent_loss
@@ -16,6 +17,9 @@ from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import CheckpointReader, load_released
 
 RATE = 1e-3
+APART = 0.002 * RATE
+"""For weights after two steps. Adam's second beta at 0.999 makes 0.008 of a step, a tau that is a
+tenth off 0.03, a lost picture 1.4, a lost rank 1.4, a division by the rank's own count 0.9."""
 
 
 @pytest.fixture(scope="module")
@@ -143,23 +147,16 @@ def plain(settings, config):
     return steps, {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def close(a, b, tolerance):
-    """Largest absolute difference of two sets of arrays; a step moves weights by about RATE."""
-    assert a.keys() == b.keys()
-    for name in a:
-        difference = abs(a[name] - b[name]).max()
-        assert difference <= tolerance, f"{name}: {difference}"
-
-
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_steps_equal_plain_autograd(runs, plain, world_size):
     steps, weights = plain
     _, answers = runs[world_size]
     for _, measured, after, _ in answers:
         for step, expected in zip(measured, steps, strict=True):
-            assert step["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-            assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
-        close(after, weights, 0.05 * RATE)
+            assert step["loss"] == pytest.approx(expected["loss"], abs=NATS)
+            assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=OF_NORM)
+        difference, name = apart(after, weights)
+        assert difference < APART, name
 
 
 def test_two_processes_equal_one(runs):
@@ -168,12 +165,14 @@ def test_two_processes_equal_one(runs):
     for _, steps, after, again in two:
         for step, expected in zip(steps + again, one[1] + one[3], strict=True):
             assert step.keys() == expected.keys()
-            for name in ("loss", "grad_norm", "entropy", "kl", "log_ratio", "log_ratio_abs"):
-                assert step[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-7), name
-        close(after, one[2], 1e-5)
+            assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=OF_NORM)
+            for name in ("loss", "entropy", "kl", "log_ratio", "log_ratio_abs"):
+                assert step[name] == pytest.approx(expected[name], abs=NATS), name
+        difference, name = apart(after, one[2])
+        assert difference < APART, name
     values = [two[0][0][0], two[1][0][0], two[0][0][1]]
     for measured, expected in zip(values, one[0], strict=True):
-        assert abs(measured - expected).max() < 1e-5
+        assert abs(measured - expected).max() < NATS
     assert two[1][0][1].shape == (0,)
 
 
@@ -197,8 +196,8 @@ def test_checkpoint_of_two_ranks_continues_on_one(runs, settings, tmp_path):
     for name in after:
         assert (loaded[name] == after[name]).all(), name
     for step, expected in zip(steps, again, strict=True):
-        assert step["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-        assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
+        assert step["loss"] == pytest.approx(expected["loss"], abs=NATS)
+        assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=OF_NORM)
 
 
 def test_export_holds_the_trained_weights(runs):

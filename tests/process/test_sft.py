@@ -7,6 +7,7 @@ import pytest
 import ranks
 import torch
 from PIL import Image
+from steps import NATS, OF_NORM, apart
 
 from thinking_rl.data import Example
 from thinking_rl.learner.rank import LearnerSettings
@@ -19,6 +20,9 @@ from thinking_rl.sft import PackingCollator, SFTActor, SFTJob, conversation
 from thinking_rl.types import Problem
 
 RATE = 1e-3
+APART = 0.01 * RATE
+"""For weights after three steps. A lost rank makes 2 steps, a lost picture 0.7, a division by the
+rank's own count 0.6, a rate that is a twentieth off 0.5."""
 LONG = 4
 """Number of the example that is too long."""
 
@@ -114,9 +118,9 @@ def test_packed_loss_equals_unpacked(processor, tiny_checkpoint):
         [{"example": n} for n in (5, 0, 1, 7)]
     )
     expected = loss_by_hand(processor, tiny_checkpoint, (5, 0, 1, 7))
-    assert model(**batch).loss.item() == pytest.approx(expected, rel=1e-5)
+    assert model(**batch).loss.item() == pytest.approx(expected, abs=NATS)
     halved = model(**batch, num_items_in_batch=2 * (batch["labels"] != -100).sum()).loss
-    assert halved.item() == pytest.approx(expected / 2, rel=1e-5)
+    assert halved.item() == pytest.approx(expected / 2, abs=NATS)
 
 
 def train(rank, world_size, given, rendezvous):
@@ -165,7 +169,7 @@ def test_one_process_trains(runs, processor, tiny_checkpoint):
     assert sorted(chain(*seen)) == list(range(12))
     assert [row["step"] for row in rows] == [0, 1, 2]
     expected = loss_by_hand(processor, tiny_checkpoint, seen[0])
-    assert rows[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert rows[0]["loss"] == pytest.approx(expected, abs=NATS)
     assert rows[2]["loss"] < rows[0]["loss"]
     assert rows[0]["learning_rate"] == RATE
     assert all(row["grad_norm"] > 0 for row in rows)
@@ -177,6 +181,11 @@ def test_one_process_trains(runs, processor, tiny_checkpoint):
             assert same == name.endswith("correction_bias"), name
 
 
+def weights(folder):
+    reader = CheckpointReader(folder)
+    return {name: reader.read(name) for name in reader.names()}
+
+
 @pytest.mark.parametrize("kind", ["two", "accumulated"])
 def test_two_processes_equal_one(runs, kind):
     out, answers = runs[kind]
@@ -184,15 +193,14 @@ def test_two_processes_equal_one(runs, kind):
     for counts, rows, _ in answers:
         assert counts == {"examples": 12, "dropped": 1}
         for row, other in zip(rows, expected, strict=True):
-            assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
-            assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+            assert row["loss"] == pytest.approx(other["loss"], abs=NATS)
+            assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=OF_NORM)
     first, second = ([*chain(*seen)] for _, _, seen in answers)
     assert not set(first) & set(second)
     assert sorted(first + second) == list(range(12))
     assert sorted(first[:2] + second[:2]) == sorted(together[0])
-    ours, theirs = CheckpointReader(out), CheckpointReader(runs["one"][0])
-    for name in ours.names():
-        assert (ours.read(name) - theirs.read(name)).abs().max() < 1e-5, name
+    difference, name = apart(weights(out), weights(runs["one"][0]))
+    assert difference < APART, name
 
 
 def test_nothing_short_enough_is_an_error(tiny_checkpoint, tmp_path):
