@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from thinking_rl.files.json_files import write_json
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -91,9 +93,7 @@ def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             )
     merged = {**settings, "data": {**kept["data"], **settings["data"]}}
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
-    part.replace(path)
+    write_json(path, merged, indent=2)
 
 
 def _pairs(

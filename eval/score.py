@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import sys
 from collections import defaultdict
@@ -18,11 +17,11 @@ from pathlib import Path
 
 from eval.benchmarks.benchmark import STYLES, Benchmark, Style
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
+from eval.statistics import wilson_interval
 from rewards.processes.pool import GradingPool
 from thinking_rl.types import Outcome, Problem
 
 EXAMPLES = 5
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -147,20 +146,6 @@ def _response_row(line: str, where: str) -> tuple[str, str]:
         if not isinstance(row.get(key), kinds):
             raise ValueError(f"{where}: {key!r} is missing or no text; expected {{id, response}}")
     return str(row["id"]), row["response"]
-
-
-def wilson_interval(right: float, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as shares; 95% by default."""
-    if total == 0:
-        return 0.0, 1.0
-    share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = (
-        z
-        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-        / (1 + z * z / total)
-    )
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def report(

@@ -116,15 +116,53 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """One prompt with one response: all that a learner needs of it."""
+
+    token_ids: tuple[int, ...]
+    """Prompt, then response; each image expanded to its `<|media_pad|>` run."""
+    loss_mask: tuple[bool, ...]
+    """For each token whether it is the policy's own and enters the loss; never the first."""
+    image_hashes: tuple[str, ...] = ()
+    """Keys of the images in the image store, in the order of their placeholders."""
+    advantage: float = 0.0
+    """Reward above the group's baseline, in units of the reward."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token in the loss, in nats, as the engine gave them; empty where none sampled."""
+    policy_versions: tuple[int, ...] = ()
+    """Which policy sampled each token in the loss; empty where none did."""
+    problem_id: str = ""
+    """Of the problem; empty for a conversation that was not sampled."""
+
+
+@dataclass(frozen=True)
 class Group:
     """The k responses to one problem; scores and advantages are filled in as it travels."""
 
     problem: Problem
+    """What was asked."""
     trajectories: tuple[Trajectory, ...]
+    """The k responses."""
     scores: tuple[Score, ...] = ()
+    """What the grader said of each response; empty before."""
     advantages: tuple[float, ...] = ()
+    """Of each response, in units of the reward; empty before they are set."""
 
     @property
     def has_signal(self) -> bool:
         """Whether any response of the group moves the policy."""
         return any(advantage != 0.0 for advantage in self.advantages)
+
+    def conversation(self, index: int) -> Conversation:
+        """Response `index` as the learner takes it."""
+        response = self.trajectories[index]
+        before, after = len(response.prompt_ids), response.length
+        return Conversation(
+            token_ids=response.prompt_ids + response.response_ids,
+            loss_mask=(False,) * before + (True,) * after,
+            image_hashes=response.image_hashes,
+            advantage=self.advantages[index] if self.advantages else 0.0,
+            logprobs=response.logprobs,
+            policy_versions=tuple(s.policy_version for s in response.segments for _ in s.token_ids),
+            problem_id=self.problem.id,
+        )

@@ -17,8 +17,8 @@ POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Workers:
-    """What actors of one kind are called in errors, and what is raised for them."""
+class Waiter:
+    """Waits for actors of one kind: what they are called in errors, and what is raised for them."""
 
     name: str
     error: type[RuntimeError]

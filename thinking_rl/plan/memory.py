@@ -114,7 +114,7 @@ def _activation_values(recipe: Recipe, text: Mapping[str, Any], decoder: int) ->
     mlp = 3 * (chosen + text["n_shared_experts"]) * text["moe_intermediate_size"]
     layer = 6 * hidden + attention + mlp + 2 * chosen * hidden  # the last: copies sent to experts
     kept = layers * hidden + layer if recipe.learner.activation_checkpointing else layers * layer
-    tokens = [recipe.learner.tokens_per_microbatch if "rl" in recipe.stages else 0]
-    if recipe.sft and "sft" in recipe.stages:
-        tokens.append(recipe.sft.tokens_per_pass(recipe.learner.workers))
+    tokens = [recipe.learner.tokens_per_microbatch if recipe.active_rl else 0]
+    if recipe.active_sft:
+        tokens.append(recipe.active_sft.tokens_per_pass(recipe.learner.workers))
     return max(tokens) * kept + decoder / layers

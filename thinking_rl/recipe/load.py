@@ -5,7 +5,6 @@ Imports as little as `recipe.py`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from thinking_rl.files.hub import DATA_SUFFIXES
+from thinking_rl.names import nearest
 from thinking_rl.recipe.schema import Recipe, Section
-
-DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
 class RecipeError(ValueError):
@@ -150,7 +149,7 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     for part in parents:
         if isinstance(part, str):
             section = _section_in(section.model_fields[part].annotation) or section
-    near = difflib.get_close_matches(str(name), section.model_fields, n=1)
+    near = nearest(str(name), section.model_fields)
     if near:
         return f"the nearest valid one is {near[0]!r}"
     elsewhere = [key for key in _all_keys(Recipe) if key.split(".")[-1] == name]

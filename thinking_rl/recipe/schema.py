@@ -5,7 +5,6 @@ Nothing here imports torch, ray or vllm, so that checking a recipe takes a fract
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Annotated, Any, Literal
 
@@ -18,8 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from thinking_rl.names import did_you_mean
+
 FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista", "plain")
 BENCHMARKS = ("mmmu", "mmmu_pro", "mmmu_pro_vision", "mathvision", "mathvista", "gsm8k", "math500")
+STAGES = SFT_STAGE, RL_STAGE = ("sft", "rl")
+"""The stages of a run, in their order; each is also the name of its section."""
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
@@ -93,8 +96,7 @@ class BenchmarkRun(Section):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in BENCHMARKS:
-            near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(name, BENCHMARKS)
             raise ValueError(f"no benchmark {name!r}{hint}; known: {', '.join(BENCHMARKS)}")
         return name
 
@@ -110,6 +112,9 @@ class Data(Section):
     eval_temperature: float = Field(default=0.0, ge=0)
     instruction: str = ""
     """Appended to every question, on a line of its own; not to those of benchmarks."""
+    image_store_gib: float = Field(default=4.0, gt=0)
+    """Memory for pictures that are cut for the model. Beyond it the least recently used are
+    decoded again when they come back."""
     benchmarks: list[BenchmarkRun] = []
     """Run in the RL stage, at the temperature `eval_temperature`."""
 
@@ -161,8 +166,8 @@ class SFT(Section):
     """Conversations per optimizer step, over all workers."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Conversations packed into one forward pass of a worker; None: all of the worker's."""
-    max_tokens: int = Field(default=32768, ge=64)
-    """Longest conversation, in tokens; longer ones are dropped and counted."""
+    max_conversation_tokens: int = Field(default=32768, ge=64)
+    """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
 
     def conversations_per_pass(self, workers: int) -> int:
@@ -171,7 +176,7 @@ class SFT(Section):
 
     def tokens_per_pass(self, workers: int) -> int:
         """Most tokens of one forward pass of one worker."""
-        return self.conversations_per_pass(workers) * self.max_tokens
+        return self.conversations_per_pass(workers) * self.max_conversation_tokens
 
 
 class LengthReward(Section):
@@ -201,10 +206,6 @@ class RL(Section):
     """Iterations between runs of `data.benchmarks`; 0: only after the last."""
     checkpoint_every: int = Field(default=0, ge=0)
     """Iterations between checkpoints that a run can resume from; 0: only at the end."""
-    agreement_responses: int = Field(default=8, ge=1)
-    agreement_tolerance: float = Field(default=5e-4, gt=0)
-    """Largest mean absolute difference of log-probs, engine against learner, at any check.
-    float32: largest single difference."""
 
     @model_validator(mode="after")
     def _every_step_has_responses(self) -> RL:
@@ -239,6 +240,12 @@ class Rollout(Section):
     start_timeout_s: float = Field(default=600, gt=0)
     timeout_s: float = Field(default=3600, gt=0)
     """Longest wait for one iteration's responses."""
+    agreement_responses: int = Field(default=8, ge=1)
+    """Responses that engines and learner are compared on after each publication; each engine gives
+    one at least."""
+    agreement_tolerance: float = Field(default=5e-4, gt=0)
+    """Largest difference of log-probs between engine and learner, in nats: of any token in float32,
+    of their mean in bfloat16. Beyond it the run stops."""
 
     @model_validator(mode="after")
     def _a_prompt_fits(self) -> Rollout:
@@ -294,7 +301,10 @@ class Recipe(Section):
     """Go on from the last checkpoint in run_dir; from the start where there is none."""
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
-    stages: list[Literal["sft", "rl"]] = Field(default=["sft", "rl"], min_length=1)
+    responses_gib: float = Field(default=1.0, ge=0)
+    """Largest `responses.jsonl`, which keeps every sampled response; 0 keeps none."""
+    stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
+    """What the run does, always in this order."""
     ray_address: str | None = None
     """Address of a running Ray cluster; None: Ray is started for the run."""
     model: Model
@@ -305,13 +315,23 @@ class Recipe(Section):
     learner: Learner
     rewards: Rewards = Rewards()
 
+    @property
+    def active_sft(self) -> SFT | None:
+        """The warm-up's section, where the run has this stage."""
+        return self.sft if SFT_STAGE in self.stages else None
+
+    @property
+    def active_rl(self) -> RL | None:
+        """The RL section, where the run has this stage."""
+        return self.rl if RL_STAGE in self.stages else None
+
     @model_validator(mode="after")
     def _batches_divide_evenly(self) -> Recipe:
-        if self.sft and "sft" in self.stages:
-            at_once = self.sft.conversations_per_pass(self.learner.workers) * self.learner.workers
-            if self.sft.batch_size % at_once:
+        if sft := self.active_sft:
+            at_once = sft.conversations_per_pass(self.learner.workers) * self.learner.workers
+            if sft.batch_size % at_once:
                 raise ValueError(
-                    f"sft.batch_size is {self.sft.batch_size}; it must be a multiple of {at_once} "
+                    f"sft.batch_size is {sft.batch_size}; it must be a multiple of {at_once} "
                     "(learner.workers times sft.micro_batch_size)"
                 )
         return self
