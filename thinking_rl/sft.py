@@ -17,8 +17,6 @@ from thinking_rl.run.settings import learner_settings
 from thinking_rl.sft_rank import SFTActor, SFTJob
 
 POLL_S = 0.5
-PROOF_SEED = 1
-"""The proof after the warm-up draws from no generator that training uses."""
 
 
 def run_sft(session: Session, checkpoint: str) -> str:
@@ -37,7 +35,7 @@ def run_sft(session: Session, checkpoint: str) -> str:
         return str(out)  # RL goes on, and publishes its own weights
     else:
         session.pool.sleep()
-    session.publisher.publish(session.learner(str(out)), seed=PROOF_SEED)
+    session.publisher.publish(session.learner(str(out)))
     return str(out)
 
 

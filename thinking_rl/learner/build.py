@@ -33,6 +33,8 @@ class LearnerSettings:
     threads: int = 1
     timeout_s: float = 3600.0
     seed: int = 0
+    importance_cap: float = 2.0
+    """largest weight of a token that an older policy sampled"""
 
 
 def join(settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> torch.device:

@@ -6,6 +6,7 @@ however many conversations look at it; `packed` puts their patches in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ class TrainingRow:
     """[R] int64, which conversation of the row each belongs to."""
     advantages: torch.Tensor
     """[S] float32."""
+    references: torch.Tensor
+    """[R] float32, log-probability that the reference gave each token in the loss, in nats; NaN:
+    to be computed when the iteration begins."""
     image_hashes: tuple[str, ...]
     """The distinct images."""
     image_order: tuple[int, ...]
@@ -63,6 +67,7 @@ def pack_row(conversations: Sequence[Conversation]) -> TrainingRow:
     ids: list[int] = []
     positions: list[int] = []
     seq_ids: list[int] = []
+    references: list[float] = []
     distinct: dict[str, int] = {}
     order: list[int] = []
     for number, one in enumerate(conversations):
@@ -70,6 +75,7 @@ def pack_row(conversations: Sequence[Conversation]) -> TrainingRow:
         chosen = [len(ids) + i for i, keep in enumerate(one.loss_mask) if keep]
         positions += chosen
         seq_ids += [number] * len(chosen)
+        references += one.references or [math.nan] * len(chosen)
         ids += one.token_ids
         order += [distinct.setdefault(key, len(distinct)) for key in one.image_hashes]
     return TrainingRow(
@@ -78,6 +84,7 @@ def pack_row(conversations: Sequence[Conversation]) -> TrainingRow:
         positions=torch.tensor(positions, dtype=torch.long),
         seq_ids=torch.tensor(seq_ids, dtype=torch.long),
         advantages=torch.tensor([one.advantage for one in conversations]),
+        references=torch.tensor(references),
         image_hashes=tuple(distinct),
         image_order=tuple(order),
     )

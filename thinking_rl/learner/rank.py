@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from thinking_rl.algorithm.loss import mirror_descent_loss
+from thinking_rl.algorithm.loss import importance_weights, mirror_descent_loss
 from thinking_rl.learner.build import LearnerSettings, build_model, join
 from thinking_rl.learner.packing import TrainingRow
 from thinking_rl.model.images import ImagePatches
@@ -126,14 +126,19 @@ class Rank:
         rows = zip(self._minibatches[index], self._references[index], strict=True)
         for row, reference in rows:
             values, entropy = self.model.token_logprobs(row.packed(self._images, self.device))
+            current = values.detach() if reference is None else reference.to(self.device)
+            older = row.references.to(self.device)
+            is_current = older.isnan()
+            weights = importance_weights(current, older, self.settings.importance_cap)
             output = mirror_descent_loss(
                 values,
-                values.detach() if reference is None else reference.to(self.device),
+                torch.where(is_current, current, older),
                 row.advantages.to(self.device),
                 row.seq_ids.to(self.device),
                 num_sequences,
                 self.settings.tau,
                 num_tokens=num_tokens,
+                weights=weights.masked_fill(is_current, 1.0),
             )
             # FSDP2 averages gradients over ranks; the loss is already divided by global counts.
             (output.loss * self.world_size).backward()

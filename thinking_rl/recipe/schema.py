@@ -198,6 +198,13 @@ class RL(Section):
     """Strength of the pull towards the iteration's starting policy."""
     length_reward: LengthReward = LengthReward()
     optimizer: Optimizer
+    max_staleness: int = Field(default=0, ge=0)
+    """Iterations that the engines may be ahead of the learner; 0: they wait while it steps."""
+    older_segments: Literal["leave_out", "train"] = "leave_out"
+    """Tokens sampled more than `max_staleness` policies ago: left out of the loss, or trained on
+    with the sampling policy as their reference."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """Largest importance weight of a token that an older policy sampled and that is trained on."""
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
     evaluate_every: int = Field(default=0, ge=0)
@@ -225,6 +232,15 @@ class Rollout(Section):
     tensor_parallel: int = Field(default=1, ge=1)
     placement: Literal["shared", "separate"] = "shared"
     """shared: engines sleep while the learner steps; separate: they have devices of their own."""
+    dealing: Literal["fixed", "free"] | None = None
+    """fixed: requests go to engines by their number, so a run that is done again, or resumed,
+    samples the same responses; free: to whichever engine has room. None: fixed with one engine."""
+    phase_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of one response in one iteration; what is not finished goes on in the next.
+    None: no limit."""
+    max_age: int = Field(default=4, ge=0)
+    """Iterations that a response may go on after the one that it began in; then it is cut off and
+    graded as it is."""
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_response_tokens: int = Field(ge=1)
@@ -238,8 +254,10 @@ class Rollout(Section):
     kv_cache_gib: int = Field(default=1, ge=1)
     """Key-value cache of an engine on a machine without a GPU."""
     start_timeout_s: float = Field(default=600, gt=0)
+    silence_s: float = Field(default=20, gt=0)
+    """An engine that does not answer for so long is ended and started again."""
     timeout_s: float = Field(default=3600, gt=0)
-    """Longest wait for one iteration's responses."""
+    """Longest wait for the next response of all that are sampled."""
     agreement_responses: int = Field(default=8, ge=1)
     """Responses that engines and learner are compared on after each publication; each engine gives
     one at least."""
@@ -316,6 +334,11 @@ class Recipe(Section):
     rewards: Rewards = Rewards()
 
     @property
+    def dealing(self) -> Literal["fixed", "free"]:
+        """How requests are dealt to engines."""
+        return self.rollout.dealing or ("fixed" if self.rollout.engines == 1 else "free")
+
+    @property
     def active_sft(self) -> SFT | None:
         """The warm-up's section, where the run has this stage."""
         return self.sft if SFT_STAGE in self.stages else None
@@ -334,6 +357,16 @@ class Recipe(Section):
                     f"sft.batch_size is {sft.batch_size}; it must be a multiple of {at_once} "
                     "(learner.workers times sft.micro_batch_size)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_may_be_ahead(self) -> Recipe:
+        ahead = self.rl.max_staleness if self.rl else 0
+        if ahead and (self.rollout.placement == "shared" or self.dealing == "fixed"):
+            raise ValueError(
+                f"rl.max_staleness is {ahead}: engines that go on while the learner steps need "
+                "devices of their own (rollout.placement: separate) and rollout.dealing: free"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,10 @@ def evaluate(session: Session, name: str) -> None:
     alone that were graded, by a grader that judges answers."""
     data = session.recipe.data
     sampling = replace(
-        session.sampling, samples=data.eval_samples, temperature=data.eval_temperature
+        session.sampling,
+        samples=data.eval_samples,
+        temperature=data.eval_temperature,
+        purpose="evaluation",
     )
     groups = collect(session.pool, session.processor, session.held_out, sampling)
     groups = session.grader.grade(groups)

@@ -7,8 +7,9 @@ from types import TracebackType
 
 import ray
 
-from rollouts.pool import RolloutPool
+from rollouts.pool import Patience, RolloutPool
 from rollouts.prompts import Prompt, Sampling, render_prompt
+from rollouts.stream import Phases, Stream
 from thinking_rl.cluster.devices import cluster
 from thinking_rl.cluster.placement import placement_of
 from thinking_rl.data import example_stream, fixed_problems, problem_stream
@@ -54,6 +55,7 @@ class Session:
             max_response_tokens=recipe.rollout.max_response_tokens,
             temperature=recipe.rollout.temperature,
             top_p=recipe.rollout.top_p,
+            seed=recipe.seed,
         )
         self._learner: Learner | None = None
         self._load_data()
@@ -108,10 +110,12 @@ class Session:
             engine_settings(recipe, self.devices, checkpoint, self.processor),
             self.devices.engines,
             self.images,
-            start_timeout_s=rollout.start_timeout_s,
-            timeout_s=rollout.timeout_s,
+            patience=Patience(rollout.start_timeout_s, rollout.silence_s, rollout.timeout_s),
+            dealing=recipe.dealing,
+            log=self.reporter.log,
         )
         self._resources.callback(self.pool.close)
+        self.state.register("policy", self.pool)
         self._resources.callback(self.close_learner)
         self.publisher = Publisher(
             pool=self.pool,
@@ -146,6 +150,20 @@ class Session:
         check_fit(problem, len(prompt.token_ids), self.recipe.rollout)
         return prompt
 
+    def stream(self) -> Stream:
+        """What RL samples."""
+        rl, rollout = self.recipe.rl, self.recipe.rollout
+        assert rl is not None
+        phases = Phases(
+            problems=rl.problems_per_iteration,
+            iterations=rl.iterations,
+            phase_tokens=rollout.phase_tokens or rollout.max_response_tokens,
+            max_age=rollout.max_age,
+            max_model_tokens=rollout.max_model_tokens,
+            max_staleness=rl.max_staleness,
+        )
+        return Stream(self.pool, self.processor, self.render, self.sampling, phases)
+
     def learner(self, checkpoint: str) -> Learner:
         """The learner with the weights of a checkpoint folder: the one that is open, where it was
         opened there, else a new one in its place. It steps as RL asks.
@@ -170,6 +188,7 @@ class Session:
 
     def close_learner(self) -> None:
         """End the learner's processes, where it is open."""
+        self.pool.bring_up = None
         if self._learner:
             self._learner.close()
         self._learner = None
