@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from rollouts.repetition import LONGEST_PERIOD, LoopDetector
 from rollouts.vllm_workarounds import (
     WorkerExtension,
     engine_arguments,
@@ -18,6 +19,11 @@ from rollouts.vllm_workarounds import (
 )
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.types import FinishReason, Segment
+
+LOOK_EVERY = 32
+"""Steps after which looping responses are ended."""
+LOOP_MEMORY = 5 * LONGEST_PERIOD
+"""Tokens of a response that goes on which its loop may have begun in."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,12 @@ class _Running:
 
     key: str
     """vLLM's name for it."""
+    loop: LoopDetector = field(default_factory=LoopDetector)
+    """Reads its tokens."""
     reported: int = 0
     """Tokens of it that were spoken of."""
+    has_looped: bool = False
+    """It was said to have ended; vLLM has it until the next look."""
 
 
 class Engine:
@@ -120,6 +130,7 @@ class Engine:
         self.version = 0
         """Of the policy whose weights it has; 0: the checkpoint's."""
         self._running: dict[str, _Running] = {}
+        self._steps = 0
         self.llm = LLM(
             settings.checkpoint,
             dtype=settings.dtype,  # pyright: ignore[reportArgumentType]
@@ -158,9 +169,13 @@ class Engine:
         except BaseException:
             self.stop()
             raise
-        ended = {one.name: one for one in self.run()}
-        answers = [ended[str(number)] for number in range(len(requests))]
-        return [Completion((one.segment,), one.finish_reason) for one in answers]
+        parts: dict[str, list[Progress]] = {}
+        for one in self.run():
+            parts.setdefault(one.name, []).append(one)
+        return [
+            Completion(tuple(p.segment for p in answer), answer[-1].finish_reason)
+            for answer in (parts[str(number)] for number in range(len(requests)))
+        ]
 
     def add(self, name: str, request: Request, images: Mapping[str, ImagePatches]) -> None:
         """Take a request, beside those that are running.
@@ -177,17 +192,23 @@ class Engine:
         prompt, sampling = self._prompt(request, images), self._sampling(request)
         key = self.llm.llm_engine.add_request(name, prompt, sampling)
         self._running[name] = _Running(key)
+        self._running[name].loop.feed(request.sampled_ids[-LOOP_MEMORY:])
 
     def run(self, seconds: float = math.inf, until: int = 0) -> list[Progress]:
         """Sample for so long, or until only `until` requests are left, and say what became of each.
 
         Log-probs are the model's own (temperature 1, nothing banned).
         """
-        deadline, ended = time.monotonic() + seconds, list[Progress]()
+        deadline, progress = time.monotonic() + seconds, list[Progress]()
         while len(self._running) > until and time.monotonic() < deadline:
             outputs: list[Any] = self.llm.llm_engine.step()
-            ended += [self._ended(output.request_id, output.outputs[0]) for output in outputs]
-        return ended + self._under_way()
+            for output in outputs:
+                progress += self._ended(output.request_id, output.outputs[0])
+            self._steps += 1
+            if self._steps % LOOK_EVERY == 0:
+                progress += self._under_way()
+                self._end_loops()
+        return progress + self._under_way()
 
     def stop(self) -> list[Progress]:
         """End all requests, and say what became of each."""
@@ -203,7 +224,9 @@ class Engine:
 
     def forget(self) -> None:
         """Drop what was computed for earlier requests: what comes depends on them no more."""
+        self._end_loops()
         assert not self._running, "requests are running"
+        self._steps = 0
         self.llm.llm_engine.engine_core.reset_encoder_cache()
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("the prefix cache could not be dropped: requests are still running")
@@ -213,26 +236,39 @@ class Engine:
         states: Mapping[str, Any] = self.llm.llm_engine.output_processor.request_states
         progress = []
         for name, running in self._running.items():
-            state = states[running.key]
-            ids = state.detokenizer.output_token_ids
-            if len(ids) > running.reported:
+            state: Any = states[running.key]
+            ids: list[int] = state.detokenizer.output_token_ids
+            if len(ids) > running.reported and not running.has_looped:
                 entries = state.logprobs_processor.logprobs
-                segment = self._segment(running, ids, entries)
-                progress.append(Progress(name, segment, FinishReason.UNFINISHED))
+                progress.append(self._news(name, ids, entries, FinishReason.UNFINISHED))
         return progress
 
-    def _ended(self, name: str, sample: Any) -> Progress:
-        segment = self._segment(self._running.pop(name), sample.token_ids, sample.logprobs)
-        return Progress(name, segment, FinishReason(sample.finish_reason))
+    def _end_loops(self) -> None:
+        """At steps that are fixed, so that no clock decides what is sampled beside what."""
+        looped = [name for name, running in self._running.items() if running.has_looped]
+        if looped:
+            self.llm.llm_engine.abort_request(looped)
+        for name in looped:
+            del self._running[name]
 
-    def _segment(self, running: _Running, ids: Sequence[int], entries: Any) -> Segment:
-        """The tokens that were not spoken of yet."""
-        new, running.reported = list(ids[running.reported :]), len(ids)
-        logprobs = [
-            entry[token].logprob
-            for entry, token in zip(entries[-len(new) :] if new else (), new, strict=True)
-        ]
-        return Segment(tuple(new), tuple(logprobs), self.version)
+    def _ended(self, name: str, sample: Any) -> list[Progress]:
+        if self._running[name].has_looped:
+            del self._running[name]
+            return []
+        reason = FinishReason(sample.finish_reason)
+        last = self._news(name, sample.token_ids, sample.logprobs, reason)
+        del self._running[name]
+        return [last]
+
+    def _news(self, name: str, ids: Sequence[int], entries: Any, reason: FinishReason) -> Progress:
+        """The tokens that were not spoken of yet, up to the end of a loop where there is one."""
+        running = self._running[name]
+        first, running.reported = running.reported, len(ids)
+        new = list(ids[first:])
+        if end := running.loop.feed(new):
+            new, reason, running.has_looped = new[:end], FinishReason.REPETITION, True
+        logprobs = [entries[first + i][token].logprob for i, token in enumerate(new)]
+        return Progress(name, Segment(tuple(new), tuple(logprobs), self.version), reason)
 
     def _prompt(self, request: Request, images: Mapping[str, ImagePatches]) -> Any:
         """The prompt as vLLM has it once it is processed: nothing is left for it to expand."""

@@ -58,7 +58,9 @@ class _Call:
     """Something that an engine was asked and has not answered."""
 
     engine: int
+    """Its number."""
     what: Literal["start", "answer"]
+    """It has to do."""
     deadline: float
     """On the monotonic clock."""
 
@@ -302,6 +304,7 @@ class RolloutPool:
         if call.what == "answer":
             self._failures[call.engine] = 0
             self.scheduler.report(call.engine, value)
+            self._held[call.engine] &= self.scheduler.dealt[call.engine].keys()
         else:
             self._processes[call.engine] = value
             if not self._is_called(call.engine):  # both calls of a start have come back

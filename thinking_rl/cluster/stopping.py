@@ -27,6 +27,17 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Time to write what is due after the user has asked to stop; asked again, it ends at once."""
+    global _asked
+    before, _asked = _asked, False
+    try:
+        yield
+    finally:
+        _asked = _asked or before
+
+
 def check_stop() -> None:
     """Raises KeyboardInterrupt where the user has asked to stop. Whoever waits asks this often."""
     if _asked:

@@ -145,13 +145,15 @@ class Optimizer(Section):
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps over which the learning rate rises from 0."""
     final_share: float = Field(default=1.0, gt=0, le=1)
-    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine."""
+    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine. The
+    end is that of the run as it began: a resumed run with more iterations stays there."""
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of optimizer step `step`, from 0, of a stage that has `steps`."""
+        """Learning rate of optimizer step `step`, from 0, of a stage that was planned with `steps`;
+        beyond them it stays. So a run that is made longer keeps the rates of its earlier steps."""
         if step < self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
         fall = (1 + math.cos(math.pi * progress)) / 2
         return self.learning_rate * (self.final_share + (1 - self.final_share) * fall)
 
@@ -303,6 +305,8 @@ class Rewards(Section):
     """Wall-clock limit for grading one response."""
     memory_gib: float = Field(default=2.0, gt=0)
     workers: int = Field(default=2, ge=1)
+    repetition_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward of a response that was ended because it went round in a loop."""
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """A run stops when more than this share of an iteration's responses could not be graded."""
 

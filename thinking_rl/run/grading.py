@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rewards.processes.pool import GradingPool, check_failure_share
 from thinking_rl.recipe.schema import Rewards
-from thinking_rl.types import Group, Outcome, Problem, Score
+from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Trajectory
 
 
 class Grader:
@@ -30,6 +30,7 @@ class Grader:
             memory_gib=rewards.memory_gib,
             workers=rewards.workers,
         )
+        self._repetition_penalty = rewards.repetition_penalty
         self._max_failure_share = rewards.max_failure_share
         self._not_graded = not_graded
         self._log = log
@@ -50,9 +51,17 @@ class Grader:
             self._log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
         remaining = iter(scores)
         return [
-            replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
+            replace(
+                group,
+                scores=tuple(self._charged(one, next(remaining)) for one in group.trajectories),
+            )
             for group in groups
         ]
+
+    def _charged(self, response: Trajectory, score: Score) -> Score:
+        if response.finish_reason is not FinishReason.REPETITION:
+            return score
+        return replace(score, value=score.value - self._repetition_penalty)
 
     def metrics(self) -> dict[str, float]:
         """Latency and failures by grader of the last `grade`: `grader/<name>/<what>`."""

@@ -74,6 +74,8 @@ class Position:
     """RL iterations done; 0 after the warm-up."""
     state: dict[str, Any] = field(default_factory=dict)
     """What each registered name left."""
+    skipped: tuple[str, ...] = ()
+    """Checkpoints that lie further and are damaged, with what is wrong."""
 
     def __str__(self) -> str:
         return f"after RL iteration {self.iteration}" if self.iteration else "after the warm-up"
@@ -97,34 +99,46 @@ class RunState:
         if self.position and name in self.position.state:
             owner.load_state_dict(self.position.state[name])
 
-    def save(self, folder: Path, iteration: int) -> None:
-        """Complete a checkpoint's folder."""
-        state = {name: owner.state_dict() for name, owner in self._owners.items()}
-        write_position(Position(folder, iteration, state))
+    def snapshot(self) -> dict[str, Any]:
+        """What every owner would leave now."""
+        return {name: owner.state_dict() for name, owner in self._owners.items()}
+
+    def save(self, folder: Path, iteration: int, state: dict[str, Any] | None = None) -> None:
+        """Complete a checkpoint's folder.
+
+        Args:
+            state: a `snapshot`; None: one of now.
+        """
+        write_position(Position(folder, iteration, state or self.snapshot()))
 
 
 def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
     values = asdict(position)
-    del values["folder"]
+    del values["folder"], values["skipped"]
     write_json(position.folder / STATE_FILE, values)
 
 
 def find_position(folder: RunFolder) -> Position | None:
-    """The furthest whole checkpoint of a run, if it has one.
+    """The furthest whole checkpoint of a run, if it has one; `skipped` names those that are damaged
+    and lie further.
 
     Raises:
-        ValueError: its state.json is damaged.
+        ValueError: all that the run has are damaged.
     """
     candidates = [*reversed(folder.rl_checkpoints()), folder.stage_weights(SFT_STAGE)]
+    damaged: list[str] = []
     for checkpoint in candidates:
         if (checkpoint / STATE_FILE).is_file():
             try:
-                return Position(checkpoint, **read_json(checkpoint / STATE_FILE))
-            except TypeError as error:
-                raise ValueError(
-                    f"{checkpoint / STATE_FILE}: {error}; remove {checkpoint}"
-                ) from None
+                values = read_json(checkpoint / STATE_FILE)
+                return Position(checkpoint, **values, skipped=tuple(damaged))
+            except (TypeError, ValueError) as error:
+                damaged.append(f"{checkpoint / STATE_FILE}: {error}")
+    if damaged:
+        raise ValueError(
+            f"no checkpoint is whole: {'; '.join(damaged)}; overwrite=true starts anew"
+        )
     return None
 
 
