@@ -276,6 +276,8 @@ class RolloutPool:
         for engine in self.scheduler.engines(EngineState.STALE):
             if self.bring_up:
                 self.bring_up(engine)
+            if engine in self.scheduler.serving:
+                self.log(f"rollout worker {engine} serves again, proved under {self.version}")
 
     def _call(self, engine: int, what: Literal["start", "answer"], seconds: float) -> _Call:
         return _Call(engine, what, time.monotonic() + seconds)

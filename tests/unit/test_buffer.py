@@ -16,6 +16,7 @@ from rollouts.engine import Completion
 from rollouts.prompts import Prompt, Sampling
 from rollouts.scheduler import Job
 from rollouts.stream import Phases, Stream
+from thinking_rl.algorithm.staleness import ages, set_references
 from thinking_rl.types import FinishReason, Group, Problem, Segment, Trajectory
 
 LONGEST = 200
@@ -40,14 +41,17 @@ class Problems:
 class Answering:
     """In place of a pool: every response has a length of its own, sampled phase by phase."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
+        """at_once: sample when asked, with the oldest policy that can be; else when waited for."""
+        self.at_once = at_once
         self.version, self.jobs, self.lengths = 0, dict[str, Job](), dict[str, int]()
-        self.bring_up = None
+        self.versions, self.bring_up = dict[str, int](), None
 
     def submit(self, jobs: list[Job]) -> None:
         for job in jobs:
             assert job.name not in self.jobs
             self.jobs[job.name] = job
+            self.versions[job.name] = self.version
             drawn = random.Random(f"length {job.name}").lognormvariate(math.log(40), 1.2)
             self.lengths.setdefault(job.name, min(LONGEST, max(1, round(drawn))))
 
@@ -58,7 +62,8 @@ class Answering:
         left = self.lengths[job.name] - len(job.request.sampled_ids)
         now = min(left, job.request.max_response_tokens)
         reached = now == left and self.lengths[job.name] < LONGEST
-        job.segments.append(Segment((7,) * now, (-0.1,) * now, self.version))
+        version = self.versions[job.name] if self.at_once else self.version
+        job.segments.append(Segment((7,) * now, (-0.1,) * now, version))
         job.finish_reason = FinishReason.STOP if reached else FinishReason.LENGTH
         return job
 
@@ -72,8 +77,8 @@ def no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "trajectory", trajectory)
 
 
-def make(pool: Answering, iterations: int, max_age: int = 9) -> Stream:
-    phases = Phases(4, iterations, phase_tokens=50, max_age=max_age, max_model_tokens=1000)
+def make(pool: Answering, iterations: int, max_age: int = 9, staleness: int = 0) -> Stream:
+    phases = Phases(4, iterations, 50, max_age, max_model_tokens=1000, max_staleness=staleness)
     sampling = Sampling(samples=4, max_response_tokens=LONGEST, temperature=1.0)
     return Stream(pool, None, render, sampling, phases)  # pyright: ignore[reportArgumentType]
 
@@ -108,6 +113,25 @@ def test_what_is_trained_is_as_long_as_what_is_sampled(max_age: int) -> None:
     assert sum(trained) == sum(sampled)
     phases = [len(one.segments) for group in groups for one in group.trajectories]
     assert max(phases) == min(4, max_age + 1)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+def test_no_token_in_the_loss_is_older_than_the_bound(staleness: int) -> None:
+    pool, problems = Answering(at_once=True), Problems()
+    stream, found = make(pool, 40, staleness=staleness), dict[int, int]()
+    for iteration in range(40):
+        stream.fill(problems, iteration)
+        assert stream.buffer.groups[-1].begun == min(iteration + staleness, 39)
+        for group in stream.collect(iteration):
+            conversations = [group.conversation(i) for i in range(4)]
+            oldest = pool.version - staleness
+            trained = [set_references(one, pool.version, oldest) for one in conversations]
+            for age, tokens in ages(trained, pool.version).items():
+                found[age] = found.get(age, 0) + tokens
+        pool.version += 1
+    assert set(found) <= set(range(staleness + 1))
+    assert max(found) == staleness
+    assert problems.count == 4 * 40
 
 
 def test_a_group_comes_once_and_whole() -> None:

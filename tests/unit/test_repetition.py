@@ -24,7 +24,7 @@ HONEST = {
     "three times the same check": "Let me check again: 12 + 30 = 42, so it is 42. " * 3,
     "steps": "\n".join(f"Step {i}: subtract 7 from {707 - 7 * i}." for i in range(1, 60)),
     "zeros": "1" + "0" * 50,
-    "a sentence": "The quick brown fox jumps over the lazy dog, and then it thinks of the next one.",
+    "a sentence": "The quick brown fox jumps over the lazy dog, and thinks of the next one.",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,11 @@ import torch
 from transformers import get_scheduler
 
 from rollouts.engine import Completion, Request
+from rollouts.pool import RolloutError
 from rollouts.prompts import Prompt, Sampling
 from thinking_rl import rl as loop
 from thinking_rl.algorithm.advantage import set_advantages
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.images import CutImage
 from thinking_rl.publication import publish
 from thinking_rl.publication.agreement import Agreement, AgreementError
@@ -22,6 +25,7 @@ from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates, length_weight, minibatches
+from thinking_rl.run.state import RunState, find_position
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
 
 RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
@@ -278,3 +282,53 @@ def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
         [optimizer.rate(4 * iteration + i, 20) for i in range(4)] for iteration in range(5)
     ]
     assert learning_rates(longer, 8, 5) == pytest.approx([0.1] * 4)
+
+
+class Saving:
+    """A session and a learner that note what is saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state, self.saved = RunFolder(folder), RunState(), list[str]()
+        self.state.register("self", self)
+        self.now = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"now": self.now}
+
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+    def save(self, folder: str) -> None:
+        self.saved.append(folder)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RolloutError("none is left")])
+@pytest.mark.parametrize(("where", "is_saved"), [("sampling", True), ("learning", False)])
+def test_a_stopped_run_saves_the_policy_it_holds(
+    tmp_path: Path, error: BaseException, where: str, is_saved: bool
+) -> None:
+    one = Saving(tmp_path)
+
+    def is_stopped() -> None:
+        with loop.LastPolicy(one, one) as last:  # pyright: ignore[reportArgumentType]
+            one.now = 3
+            last.keep(3)
+            one.now = 99  # of the iteration that is cut short
+            if where == "learning":
+                last.drop()
+            raise error
+
+    with pytest.raises(type(error)):
+        is_stopped()
+    position = find_position(RunFolder(tmp_path))
+    assert bool(position) == bool(one.saved) == is_saved
+    if position:
+        assert (position.iteration, position.state) == (3, {"self": {"now": 3}})
+
+
+def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
+    one = Saving(tmp_path)
+    one.folder.rl_checkpoint(3).mkdir(parents=True)
+    last = loop.LastPolicy(one, one)  # pyright: ignore[reportArgumentType]
+    last.keep(3)
+    last.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert one.saved == []

@@ -62,6 +62,54 @@ def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
         find_position(RunFolder(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["", "\0\0\0", '{"iteration": 3, "state"'])
+def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path: Path, text: str) -> None:
+    second = save(tmp_path, "iteration_00002", 2)
+    third = save(tmp_path, "iteration_00003", 3)
+    (third.folder / "state.json").write_text(text)
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert (found.folder, found.iteration) == (second.folder, 2)
+    (skipped,) = found.skipped
+    assert "iteration_00003/state.json" in skipped
+
+
+def test_a_checkpoint_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    checkpoint = folder.rl_checkpoint(3)
+
+    def write_half() -> None:
+        with folder.whole(checkpoint) as part:
+            (part / "weights").write_text("half")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_half()
+    assert folder.rl_checkpoints() == []
+    with folder.whole(checkpoint) as part:
+        (part / "weights").write_text("all")
+    assert folder.rl_checkpoints() == [checkpoint]
+    assert [file.name for file in checkpoint.iterdir()] == ["weights"]
+    assert sorted((tmp_path / "checkpoints").iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("kept", [None, 0, 10])
+def test_metrics_that_are_gone_are_noticed(tmp_path: Path, kept: int | None) -> None:
+    recipe, folder = load_recipe(QUICKSTART), RunFolder(tmp_path)
+    first = Reporter(folder, recipe)
+    first.evaluation("start", 3, 8, {"length": 5.5})
+    left = first.state_dict()
+    first.close()
+    text = folder.metrics.read_bytes()
+    folder.metrics.unlink()
+    if kept is not None:
+        folder.metrics.write_bytes(text[:kept])
+    second = Reporter(folder, recipe)
+    with pytest.raises(ValueError, match=r"metrics.jsonl: has \d+ bytes and .* rows are gone; put"):
+        second.load_state_dict(left)
+    second.close()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -32,6 +32,7 @@ MAY_CHANGE = frozenset(
         "rollout.gpu_memory_share",
         "rollout.kv_cache_gib",
         "rollout.start_timeout_s",
+        "rollout.silence_s",
         "rollout.timeout_s",
         "learner.workers",
         "learner.tokens_per_microbatch",
