@@ -27,6 +27,8 @@ SLICE_S = 0.5
 """An engine samples for so long before it speaks of its requests."""
 POLL_S = 0.5
 """How often a wait looks whether the user has asked to stop."""
+IDLE_S = 0.02
+"""Between two rounds in which no engine has anything to do."""
 BUCKET_S = 10.0
 """What a block of weights may take beyond `silence_s`."""
 MOST_FAILURES = 3
@@ -288,6 +290,8 @@ class RolloutPool:
     def _hear(self, seconds: float) -> None:
         """Take answers that have come, and give up engines that are late."""
         if not self._calls:
+            check_stop()
+            time.sleep(IDLE_S)
             return
         ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         check_stop()

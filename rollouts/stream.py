@@ -110,6 +110,11 @@ class Stream:
         finally:
             self.pool.bring_up = bring_up
 
+    @property
+    def unfinished(self) -> int:
+        """Responses that go on."""
+        return sum(len(self._open(group)) for group in self.buffer.groups)
+
     def state_dict(self) -> dict[str, Any]:
         """What is not finished, and how far problems were drawn."""
         return {"drawn": self._drawn, "buffer": self.buffer.state_dict()}

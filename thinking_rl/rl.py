@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any
 
 from eval.ask import Model
-from rollouts.pool import RolloutError
 from rollouts.stream import Stream
 from thinking_rl.algorithm.advantage import set_advantages, trainable
 from thinking_rl.algorithm.sampler import Sampler, make_sampler
 from thinking_rl.algorithm.staleness import set_references
-from thinking_rl.cluster.stopping import unstopped
 from thinking_rl.files.run_folder import ITERATION
 from thinking_rl.learner.group import Learner
 from thinking_rl.recipe.schema import RL, RL_STAGE
@@ -20,6 +16,7 @@ from thinking_rl.report.iteration import age_metrics, rollout_metrics, step_metr
 from thinking_rl.run.benchmarks import run_benchmarks
 from thinking_rl.run.evaluate import evaluate
 from thinking_rl.run.export import copy_checkpoint_files
+from thinking_rl.run.saving import LastPolicy, save_checkpoint
 from thinking_rl.run.session import Session
 from thinking_rl.types import Conversation, Group
 
@@ -38,15 +35,13 @@ def run_rl(session: Session, checkpoint: str) -> str:
     with session.reporter.stage(RL_STAGE, rl.iterations):
         learner = session.learner(checkpoint)
         sampler, stream = make_sampler(session.problems), session.stream()
-        course = Course(rl.iterations)
         session.state.register("sampler", sampler)
         session.state.register("stream", stream)
-        session.state.register("course", course)
         done = prepare(session, learner)
         with LastPolicy(session, learner) as last:
             while done < rl.iterations:
                 last.keep(done)
-                iterate(session, learner, sampler, stream, done, course, last)
+                iterate(session, learner, sampler, stream, last, done)
                 done += 1
                 with session.reporter.between_steps():
                     after_iteration(session, learner, done)
@@ -75,9 +70,8 @@ def iterate(
     learner: Learner,
     sampler: Sampler,
     stream: Stream,
-    iteration: int,
-    course: Course,
     last: LastPolicy,
+    iteration: int,
 ) -> None:
     """One iteration: sample, grade, step, publish, prove, report."""
     rl, reporter = session.recipe.rl, session.reporter
@@ -92,12 +86,13 @@ def iterate(
     with reporter.timer("record"):
         session.responses.write(RL_STAGE, iteration, groups)
     metrics = rollout_metrics(groups) | session.grader.metrics()
+    metrics["unfinished"] = stream.unfinished
     if batch := minibatches(groups, rl.steps_per_iteration, session.pool.version, oldest(session)):
         metrics |= age_metrics(batch, session.pool.version)
         with reporter.timer("learn"):
             session.pool.sleep()
             last.drop()
-            rates = learning_rates(rl, iteration, course.iterations)
+            rates = learning_rates(rl, iteration, session.course.iterations)
             steps = stream.meanwhile(lambda: learner.train(batch, rates))
         agreement = session.publisher.publish(learner)
         metrics |= step_metrics(steps) | {"agreement": agreement.largest}
@@ -164,65 +159,3 @@ def minibatches(
         useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)
     ]
     return [[one for group in share for one in group] for share in shares]
-
-
-class Course:
-    """How many iterations the run was planned with when it began: learning rates follow it, also
-    where a resumed run makes more."""
-
-    def __init__(self, iterations: int) -> None:
-        self.iterations = iterations
-
-    def state_dict(self) -> dict[str, Any]:
-        """The plan."""
-        return {"iterations": self.iterations}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep to the plan of the run that goes on."""
-        self.iterations = state["iterations"]
-
-
-class LastPolicy:
-    """What it takes to save the policy after an iteration while the next one samples: a run that is
-    stopped there loses nothing."""
-
-    def __init__(self, session: Session, learner: Learner) -> None:
-        self.session, self.learner = session, learner
-        self._kept: tuple[int, dict[str, Any]] | None = None
-
-    def keep(self, done: int) -> None:
-        """The learner holds the policy after `done` iterations, and nothing is saved of it yet."""
-        is_there = self.session.folder.rl_checkpoint(done).exists()
-        self._kept = None if is_there or not done else (done, self.session.state.snapshot())
-
-    def drop(self) -> None:
-        """The learner steps: it holds that policy no more."""
-        self._kept = None
-
-    def __enter__(self) -> LastPolicy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, KeyboardInterrupt | RolloutError) and self._kept:
-            with unstopped():
-                save_checkpoint(self.session, self.learner, *self._kept)
-
-
-def save_checkpoint(
-    session: Session, learner: Learner, done: int, state: dict[str, Any] | None = None
-) -> None:
-    """Write what it takes to go on after `done` iterations, whole or not at all, and drop the
-    oldest beyond the last few.
-
-    Args:
-        state: a snapshot; None: one of now.
-    """
-    with session.folder.whole(session.folder.rl_checkpoint(done)) as folder:
-        learner.save(str(folder))
-        session.state.save(folder, done, state)
-    session.folder.drop_old_checkpoints()

@@ -104,7 +104,7 @@ def make_pool() -> Iterator[Callable[..., Any]]:
                 patience=Patience(start_s=120, silence_s=8, answer_s=60),
                 dealing="free",
             )
-            pool._new_actor = new_actor.__get__(pool)  # ty: whoever comes again is a stand-in too
+            pool._new_actor = new_actor.__get__(pool)  # whoever comes again
         return pool
 
     yield make
@@ -168,7 +168,7 @@ def test_the_others_go_on_and_a_lost_engine_comes_back_proved(
     struck = time.monotonic()
     while pool.scheduler.states[0] is EngineState.SERVING:
         pool.pump()
-    assert time.monotonic() - struck < 15
+    assert time.monotonic() - struck < 30
     assert not pool.scheduler.dealt[0]
     jobs = pool.wait(names)
     assert ids([job.completion() for job in jobs]) == {tuple(range(TOKENS))}

@@ -25,6 +25,7 @@ from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates, length_weight, minibatches
+from thinking_rl.run.saving import LastPolicy
 from thinking_rl.run.state import RunState, find_position
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
 
@@ -309,7 +310,7 @@ def test_a_stopped_run_saves_the_policy_it_holds(
     one = Saving(tmp_path)
 
     def is_stopped() -> None:
-        with loop.LastPolicy(one, one) as last:  # pyright: ignore[reportArgumentType]
+        with LastPolicy(one, one) as last:  # pyright: ignore[reportArgumentType]
             one.now = 3
             last.keep(3)
             one.now = 99  # of the iteration that is cut short
@@ -328,7 +329,7 @@ def test_a_stopped_run_saves_the_policy_it_holds(
 def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
     one = Saving(tmp_path)
     one.folder.rl_checkpoint(3).mkdir(parents=True)
-    last = loop.LastPolicy(one, one)  # pyright: ignore[reportArgumentType]
+    last = LastPolicy(one, one)  # pyright: ignore[reportArgumentType]
     last.keep(3)
     last.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert one.saved == []

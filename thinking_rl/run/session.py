@@ -25,7 +25,7 @@ from thinking_rl.report.responses import ResponseLog
 from thinking_rl.run.benchmarks import load_benchmarks
 from thinking_rl.run.grading import Grader
 from thinking_rl.run.settings import engine_settings, learner_settings
-from thinking_rl.run.state import RunState
+from thinking_rl.run.state import Course, RunState
 from thinking_rl.types import Problem
 
 
@@ -116,6 +116,8 @@ class Session:
         )
         self._resources.callback(self.pool.close)
         self.state.register("policy", self.pool)
+        self.course = Course(recipe.rl.iterations if recipe.rl else 0)
+        self.state.register("course", self.course)
         self._resources.callback(self.close_learner)
         self.publisher = Publisher(
             pool=self.pool,

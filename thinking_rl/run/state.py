@@ -113,6 +113,22 @@ class RunState:
         write_position(Position(folder, iteration, state or self.snapshot()))
 
 
+class Course:
+    """How many iterations the run was planned with when it began: learning rates follow it, also
+    where a resumed run makes more."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def state_dict(self) -> dict[str, Any]:
+        """The plan."""
+        return {"iterations": self.iterations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep to the plan of the run that goes on."""
+        self.iterations = state["iterations"]
+
+
 def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
     values = asdict(position)
