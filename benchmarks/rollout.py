@@ -42,9 +42,7 @@ def requests(seed: int = 0) -> list[Request]:
 
 def settings(folder: str) -> EngineSettings:
     """Engines that nothing but the length ends."""
-    return engine_settings(
-        folder, max_model_tokens=512, max_sequences=SLOTS, stop_token_ids=(), media_token_id=0
-    )
+    return engine_settings(folder, max_model_tokens=512, max_sequences=SLOTS, stop_token_ids=())
 
 
 def timed(name: str, asked: Sequence[Request], work: Callable[[], object], **more: object) -> float:
