@@ -363,7 +363,8 @@ class RolloutPool:
                 raise cause from None
             reason = f"could not {what}: {type(cause).__name__}: {cause}"
         except RayActorError as error:
-            reason = f"died and could not {what}: {str(error).strip().splitlines()[-1]}"
+            detail = str(error).strip().splitlines()[-1].split(" Some common causes")[0]
+            reason = f"died and could not {what}: {detail}"
         self._lose(engine, Event.DIED, reason)
         return _LOST
 
