@@ -59,7 +59,11 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def check_one_folder() -> None:
-    """Raises ValueError if another package shadows one of ours: their names are generic."""
+    """See that no other package shadows one of ours: their names are generic.
+
+    Raises:
+        ValueError: one does.
+    """
     folders = {}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)

@@ -27,7 +27,9 @@ def load_problems(
 
     In the source's order, or shuffled by `seed` where one is given. Ids are the source's own.
     Without `pictures` images are neither needed nor looked for, which is enough for scoring.
-    Raises ValueError that names the file, the row, what was expected and the remedy.
+
+    Raises:
+        ValueError: a file or a row cannot be used; names it, what was expected and the remedy.
     """
     problems = [example.problem for example in load_examples(source, pictures=pictures)]
     if seed is not None:
@@ -57,8 +59,10 @@ def load_examples(
 def check_source(source: Source, response_needed: bool = False) -> str:
     """Check path, columns and first rows; one line that describes the source.
 
-    Takes well under a second and downloads nothing: a hub data set is only named. Raises
-    ValueError as `load_problems` does.
+    Takes well under a second and downloads nothing: a hub data set is only named.
+
+    Raises:
+        ValueError: as of `load_problems`.
     """
     if source.format == "procedural":
         families = ", ".join(source.families or FAMILIES)

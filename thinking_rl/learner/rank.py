@@ -39,6 +39,7 @@ class StepMetrics:
     """Sums over this process's tokens and responses; `reduce` makes them global."""
 
     sums: dict[str, float] = field(default_factory=dict)
+    """Name -> what this process has added up so far."""
 
     def add(self, **values: float) -> None:
         for name, value in values.items():

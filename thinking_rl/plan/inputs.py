@@ -37,7 +37,11 @@ def check_inputs(recipe: Recipe) -> Plan:
 
 
 def check_benchmark(one: BenchmarkRun) -> str:
-    """One line about a benchmark. Raises ValueError where its first rows cannot be used."""
+    """One line about a benchmark.
+
+    Raises:
+        ValueError: its first rows cannot be used.
+    """
     from eval.benchmarks.registry import get_benchmark
     from thinking_rl.data.problems import ROWS_CHECKED
 
@@ -53,7 +57,9 @@ def check_benchmark(one: BenchmarkRun) -> str:
 def check_model(path: str) -> str:
     """One line about the checkpoint at `path`.
 
-    Raises ValueError that lists what is missing from its folder: configuration, tokenizer, shards.
+    Raises:
+        ValueError: it is no checkpoint, or configuration, tokenizer or shards are missing from its
+            folder; lists them.
     """
     if path == "tiny":
         return "a small random model, made for the run"
