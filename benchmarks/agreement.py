@@ -12,28 +12,30 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from rollouts.collect import Prompt, Sampling, collect, render_prompt
-from rollouts.engine import Engine, EngineSettings
-from rollouts.pool import make_bucket
-from thinking_rl.learner.packing import Conversation, pack_row, row_logprobs, split_by_tokens
+from rollouts.collect import collect
+from rollouts.engine import Completion, Engine, EngineSettings, Request
+from rollouts.prompts import Prompt, Sampling, render_prompt
+from thinking_rl.learner.packing import pack_row, split_by_tokens
+from thinking_rl.model.buckets import make_bucket
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
 from thinking_rl.model.tiny import write_tiny
 from thinking_rl.model.weights import full_tensors, load_released, save_released
 from thinking_rl.publication.agreement import Agreement, measure
-from thinking_rl.types import Problem
+from thinking_rl.types import Conversation, Problem
 
 IMAGE_TOKEN_LIMIT = 48
 """Patches; the larger picture below has 20 x 15 and is shrunk."""
-SAMPLING = Sampling(samples=8, max_tokens=24, temperature=1.0)
+SAMPLING = Sampling(samples=8, max_response_tokens=24, temperature=1.0)
 TOKENS_PER_ROW = 2048
 TENSORS_PER_BUCKET = 20
 SHARPNESS = 4
@@ -63,9 +65,24 @@ def problems() -> dict[str, Problem]:
     }
 
 
-def render_problems(processor: KimiVLProcessor) -> dict[str, Prompt]:
+def render_problems(processor: KimiVLProcessor, images: ImageStore) -> dict[str, Prompt]:
     """The prompts of `problems`."""
-    return {name: render_prompt(processor, problem) for name, problem in problems().items()}
+    return {name: render_prompt(processor, images, one) for name, one in problems().items()}
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """An engine of this process, in place of a pool."""
+
+    engine: Engine
+    """Answers."""
+    images: ImageStore
+    """Where the requests' hashes are known."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """For each request the list of its completions."""
+        hashes = [key for request in requests for key in request.image_hashes]
+        return self.engine.generate(requests, self.images.shared(hashes))
 
 
 def write_sharp(folder: str | Path, seed: int = 0) -> Path:
@@ -102,6 +119,7 @@ class Reference:
 
     def __init__(self, checkpoint: str | Path, dtype: torch.dtype = torch.float32):
         self.processor = load_processor(checkpoint, IMAGE_TOKEN_LIMIT)
+        self.images = ImageStore(self.processor.image_processor)
         self.model = KimiVLForConditionalGeneration(KimiVLConfig.from_pretrained(checkpoint))
         self.model = self.model.to(dtype).eval()  # pyright: ignore[reportArgumentType]
         load_released(self.model, checkpoint)
@@ -113,8 +131,9 @@ class Reference:
         lengths = [len(one.token_ids) for one in conversations]
         for indices in split_by_tokens(lengths, TOKENS_PER_ROW):
             chosen = [conversations[i] for i in indices]
-            row = pack_row(chosen, self.processor.media_token_id)
-            values, _ = row_logprobs(self.model, row)
+            row = pack_row(chosen)
+            patches = self.images.shared(row.image_hashes)
+            values, _ = self.model.token_logprobs(row.packed(patches, "cpu"))
             results += values.split([sum(one.loss_mask) for one in chosen])
         return results
 
@@ -146,9 +165,9 @@ def agreement(
     """Sample each prompt with the engine, and compare with our model."""
     results = {}
     for name, prompt in prompts.items():
-        # Engine and Reference answer the calls that the pool and the learner answer.
-        groups = collect(engine, reference.processor, [prompt], sampling)  # pyright: ignore[reportArgumentType]
-        results[name] = measure(reference, [prompt], groups)  # pyright: ignore[reportArgumentType]
+        local = LocalEngine(engine, reference.images)
+        groups = collect(local, reference.processor, [prompt], sampling)
+        results[name] = measure(reference, groups)
     return results
 
 
@@ -161,7 +180,7 @@ def main() -> None:
         checkpoint = options.checkpoint or write_sharp(Path(scratch) / "sharp")
         engine = Engine(engine_settings(checkpoint))
         reference = Reference(checkpoint)
-        prompts = render_problems(reference.processor)
+        prompts = render_problems(reference.processor, reference.images)
 
         def show(weights: str) -> None:
             for name, found in agreement(engine, reference, prompts).items():

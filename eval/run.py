@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thinking_rl.files.checkpoint import checkpoint_folder
+from thinking_rl.files.json_files import write_json
 
 if TYPE_CHECKING:
+    from eval.ask import Asking, Model
     from eval.benchmarks.benchmark import Benchmark
-    from eval.runner import Asking, Measures, Model
-    from rollouts.engine import Completion, Request
+    from eval.measure import Measures
+    from rollouts.engine import Completion, EngineSettings, Request
     from rollouts.pool import RolloutPool
+    from thinking_rl.model.image_store import ImageStore
     from thinking_rl.model.processing import KimiVLProcessor
     from thinking_rl.types import Problem
 
@@ -46,7 +49,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--samples", type=_count, default=1, help="responses to each problem")
     add("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
     add("--top-p", type=float, default=1.0)
-    add("--max-tokens", type=_count, default=16384, help="longest response (default: 16384)")
+    add(
+        "--max-response-tokens",
+        type=_count,
+        default=16384,
+        help="longest response (default: 16384)",
+    )
     add("--max-model-tokens", type=_count, help="prompt and response (default: up to 32768)")
     add(
         "--thinking-budgets",
@@ -94,7 +102,8 @@ def run(options: argparse.Namespace) -> None:
     max_model_tokens = context_length(checkpoint, options)
 
     from eval.answers import AnswerFile, keep_settings, sole_writer
-    from eval.runner import ask, check_prompts, measure  # torch and ray: seconds
+    from eval.ask import ask, check_prompts  # torch and ray: seconds
+    from eval.measure import measure
     from eval.tables import plot_budgets, table_text
 
     with ExitStack() as resources:
@@ -115,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
             answers = ask(benchmark, listed, model, asking, file, options.chunk, progress)
             results.append(measure(benchmark, listed, answers, asking))
     rows = [one.as_dict() for one in results]
-    (out / "results.json").write_text(json.dumps(_finite(rows), indent=2) + "\n", "utf-8")
+    write_json(out / "results.json", rows, indent=2)
     text = table_text(results)
     (out / "table.txt").write_text(text, "utf-8")
     if options.thinking_budgets:
@@ -141,7 +150,7 @@ def load(options: argparse.Namespace) -> list[tuple[Benchmark, list[Problem]]]:
 
 def askings(options: argparse.Namespace) -> list[Asking]:
     """One way of asking, or one for each thinking budget, in rising order."""
-    from eval.runner import Asking
+    from eval.ask import Asking
 
     return [
         Asking(
@@ -149,7 +158,7 @@ def askings(options: argparse.Namespace) -> list[Asking]:
             samples=options.samples,
             temperature=options.temperature,
             top_p=options.top_p,
-            max_tokens=options.max_tokens,
+            max_response_tokens=options.max_response_tokens,
             seed=options.seed,
             thinking_budget=budget,
             answer_tokens=options.answer_tokens,
@@ -162,7 +171,7 @@ def settings(
     options: argparse.Namespace, checkpoint: Path, max_model_tokens: int
 ) -> dict[str, Any]:
     """What an answer depends on. More samples, problems, budgets and benchmarks only add to it."""
-    names = ("style", "temperature", "top_p", "max_tokens", "answer_tokens")
+    names = ("style", "temperature", "top_p", "max_response_tokens", "answer_tokens")
     names += ("image_token_limit", "dtype", "seed")
     weights = [file.stat().st_mtime_ns for file in checkpoint.glob("*.safetensors")]
     places, splits = dict(options.data), dict(options.split)
@@ -205,37 +214,36 @@ def lazy_model(
 ) -> Model:
     """The model; its engines start with the first request, so that a finished evaluation is
     printed again without them."""
-    from eval.runner import Model
+    import ray
+
+    from eval.ask import Model
+    from thinking_rl.model.image_store import ImageStore
     from thinking_rl.model.processing import load_processor
 
     processor = load_processor(checkpoint, options.image_token_limit)
+    images = ImageStore(processor.image_processor, share=ray.put)
     pools: list[RolloutPool] = []
 
     def generate(requests: Sequence[Request]) -> list[list[Completion]]:
         if not pools:
-            pools.append(start_engines(options, checkpoint, processor, max_model_tokens, resources))
+            engine = engine_settings(options, checkpoint, processor, max_model_tokens)
+            pools.append(start_engines(options, engine, images, resources))
         return pools[0].generate(requests)
 
-    return Model(processor, generate, max_model_tokens)
+    return Model(processor, images, generate, max_model_tokens)
 
 
-def start_engines(
+def engine_settings(
     options: argparse.Namespace,
     checkpoint: Path,
     processor: KimiVLProcessor,
     max_model_tokens: int,
-    resources: ExitStack,
-) -> RolloutPool:
-    """Ray and the engines; `resources` ends them."""
+) -> EngineSettings:
+    """The command line as an engine takes it; where it runs is known later."""
     from rollouts.engine import EngineSettings
-    from rollouts.pool import RolloutPool
-    from thinking_rl.cluster.devices import cluster
-    from thinking_rl.cluster.placement import Layout
 
-    layout = Layout(engines=options.engines, tensor_parallel=options.tensor_parallel)
-    devices = resources.enter_context(cluster(layout))
     ids = processor.tokenizer.special_token_ids
-    engine = EngineSettings(
+    return EngineSettings(
         checkpoint=str(checkpoint),
         dtype=options.dtype,
         max_model_tokens=max_model_tokens,
@@ -246,12 +254,27 @@ def start_engines(
         stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
         image_token_limit=options.image_token_limit,
         tensor_parallel=options.tensor_parallel,
-        threads=devices.threads,
-        on_cpu=devices.on_cpu,
     )
+
+
+def start_engines(
+    options: argparse.Namespace, engine: EngineSettings, images: ImageStore, resources: ExitStack
+) -> RolloutPool:
+    """Ray and the engines; `resources` ends them."""
+    from rollouts.pool import RolloutPool
+    from thinking_rl.cluster.devices import cluster
+    from thinking_rl.cluster.placement import Placement
+
+    placement = Placement(engines=options.engines, tensor_parallel=options.tensor_parallel)
+    devices = resources.enter_context(cluster(placement))
+    engine = replace(engine, threads=devices.threads, on_cpu=devices.on_cpu)
     print(f"starting {options.engines} engine(s)", file=sys.stderr)
     pool = RolloutPool(
-        engine, devices.engines, start_timeout_s=START_TIMEOUT_S, timeout_s=options.timeout_s
+        engine,
+        devices.engines,
+        images,
+        start_timeout_s=START_TIMEOUT_S,
+        timeout_s=options.timeout_s,
     )
     resources.callback(pool.close)
     return pool
@@ -280,15 +303,6 @@ def _count(text: str) -> int:
 
 def _counts(text: str) -> list[int]:
     return sorted({_count(part.strip()) for part in text.split(",")})
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null in place of NaN, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _fail(message: str, code: int) -> int:

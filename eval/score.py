@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import sys
 from collections import defaultdict
@@ -18,11 +17,11 @@ from pathlib import Path
 
 from eval.benchmarks.benchmark import STYLES, Benchmark, Style
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
+from eval.statistics import wilson_interval
 from rewards.processes.pool import GradingPool
 from thinking_rl.types import Outcome, Problem
 
 EXAMPLES = 5
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,11 @@ class ScoredRow:
     """Both verdicts on one response."""
 
     id: str
+    """Of the problem."""
     official: bool
+    """Whether it is right by the benchmark's own rules."""
     strict: bool | None
-    """None where the grader failed, which is no verdict."""
+    """Whether it is right by the strict grader; None where that failed, which is no verdict."""
     extracted: str | None
     """As the official rules read it."""
     parse_failed: bool
@@ -97,8 +98,11 @@ def read_responses(
 ) -> dict[str, str]:
     """Responses by problem id, from jsonl rows `{id, response}`.
 
-    Raises ValueError that names the row: no JSON object, a key missing, an id that is not among the
-    problems or came before. Without `partial` every problem needs a response.
+    Without `partial` every problem needs a response.
+
+    Raises:
+        ValueError: a row is no JSON object, lacks a key, or has an id that is not among the
+            problems or came before (names the row); or responses are missing.
     """
     known = {problem.id for problem in problems}
     responses: dict[str, str] = {}
@@ -147,20 +151,6 @@ def _response_row(line: str, where: str) -> tuple[str, str]:
         if not isinstance(row.get(key), kinds):
             raise ValueError(f"{where}: {key!r} is missing or no text; expected {{id, response}}")
     return str(row["id"]), row["response"]
-
-
-def wilson_interval(right: float, total: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as shares; 95% by default."""
-    if total == 0:
-        return 0.0, 1.0
-    share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = (
-        z
-        * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-        / (1 + z * z / total)
-    )
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def report(

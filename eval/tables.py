@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from eval.measure import Measures
 from eval.reported import SCALING, SCORES, THINKING_BUDGETS
-from eval.runner import Accuracy, Measures
+from eval.statistics import Accuracy
 
 THINKING, THINKING_2506 = "Kimi-VL-A3B-Thinking", "Kimi-VL-A3B-Thinking-2506"
 WIDTH = 200

@@ -3,116 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import cycle, islice
 
-from rollouts.collect import Prompt, collect
-from thinking_rl.algorithm.advantage import count_groups, set_advantages, trainable
-from thinking_rl.algorithm.sampler import UniformSampler
-from thinking_rl.learner.group import LearnerGroup
-from thinking_rl.learner.packing import Conversation
-from thinking_rl.publication.agreement import Agreement, conversation_of, measure, require
-from thinking_rl.recipe.schema import RL
+from eval.ask import Model
+from rollouts.collect import collect
+from thinking_rl.algorithm.advantage import set_advantages, trainable
+from thinking_rl.algorithm.sampler import Sampler, make_sampler
+from thinking_rl.files.run_folder import ITERATION
+from thinking_rl.learner.group import Learner
+from thinking_rl.recipe.schema import RL, RL_STAGE
+from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.run.benchmarks import run_benchmarks
+from thinking_rl.run.evaluate import evaluate
 from thinking_rl.run.export import copy_checkpoint_files
-from thinking_rl.run.session import BUCKET_BYTES, RunContext, mean
-from thinking_rl.run.state import Saved, drop_old
-from thinking_rl.types import FinishReason, Group, Outcome
+from thinking_rl.run.session import Session
+from thinking_rl.types import Conversation, Group
 
 
-def run_rl(run: RunContext, checkpoint: str, saved: Saved | None = None) -> str:
+def run_rl(session: Session, checkpoint: str) -> str:
     """Train from a checkpoint folder for the recipe's iterations; returns the folder of the
     final weights. The engines hold `checkpoint`'s weights at the start and the final ones at
-    the end.
-
-    Args:
-        saved: go on from here, with this position's weights.
+    the end. A run that goes on makes the iterations that are left.
 
     Raises:
         AgreementError: engine and learner differ, before the first iteration or after any
             publication.
     """
-    rl = run.recipe.rl
+    rl = session.recipe.rl
     assert rl is not None
-    with run.reporter.timer("start"):
-        learner = LearnerGroup(
-            run.learner_settings(checkpoint, rl.optimizer, rl.tau),
-            run.devices.learners,
-            tokens_per_microbatch=run.recipe.learner.tokens_per_microbatch,
-            media_token_id=run.processor.media_token_id,
-        )
-    try:
-        sampler = UniformSampler(run.problems)
-        first = start_or_resume(run, learner, sampler, saved)
-        for iteration in range(first, rl.iterations):
-            iterate(run, learner, sampler, iteration)
-            with run.reporter.between_steps():
-                after_iteration(run, learner, sampler, iteration + 1)
-        final = run.folder("checkpoints", "rl")
-        learner.export(final)
+    with session.reporter.stage(RL_STAGE, rl.iterations):
+        learner = session.learner(checkpoint)
+        sampler = make_sampler(session.problems)
+        session.state.register("sampler", sampler)
+        for iteration in range(prepare(session, learner), rl.iterations):
+            iterate(session, learner, sampler, iteration)
+            with session.reporter.between_steps():
+                after_iteration(session, learner, iteration + 1)
+        final = session.folder.stage_weights(RL_STAGE)
+        learner.export(str(final))
         copy_checkpoint_files(checkpoint, final)
-    finally:
-        learner.close()
-    run_benchmarks(run, rl.iterations)
-    return final
+        session.close_learner()
+        measure_benchmarks(session, rl.iterations)
+    return str(final)
 
 
-def start_or_resume(
-    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, saved: Saved | None
-) -> int:
+def prepare(session: Session, learner: Learner) -> int:
     """Prove that engines and learner hold the same policy; returns the first iteration to run."""
-    if saved is None:
-        with run.reporter.timer("prove"):
-            prove(run, learner, "before the first iteration")
+    position = session.state.position
+    if position is None or not position.iteration:
+        session.publisher.prove(learner, "before the first iteration")
         return 0
-    learner.load(str(saved.folder))
-    sampler.load_state_dict(saved.sampler)
-    run.pool.sleep()
-    run.pool.wake("weights")
-    publish(run, learner)
-    return saved.iteration
+    learner.load(str(position.folder))
+    session.pool.sleep()
+    session.publisher.publish(learner)
+    return position.iteration
 
 
-def iterate(
-    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, iteration: int
-) -> None:
+def iterate(session: Session, learner: Learner, sampler: Sampler, iteration: int) -> None:
     """One iteration: sample, grade, step, publish, prove, report."""
-    rl = run.recipe.rl
+    rl, reporter = session.recipe.rl, session.reporter
     assert rl is not None
-    with run.reporter.timer("rollout"):
+    with reporter.timer("rollout"):
         problems = sampler.draw(rl.problems_per_iteration)
-        prompts = [run.render(problem) for problem in problems]
-        groups = collect(run.pool, run.processor, prompts, run.sampling)
-    with run.reporter.timer("grade"):
-        groups = run.grade(groups)
+        prompts = [session.render(problem) for problem in problems]
+        groups = collect(session.pool, session.processor, prompts, session.sampling)
+    with reporter.timer("grade"):
+        groups = session.grader.grade(groups)
         sampler.record(groups)
     groups = set_advantages(groups, length_weight(rl, iteration))
-    batch = minibatches(prompts, groups, rl.steps_per_iteration)
-    metrics = rollout_metrics(groups) | run.grader_metrics()
-    if batch:
-        with run.reporter.timer("learn"):
-            run.pool.sleep()
+    with reporter.timer("record"):
+        session.responses.write(RL_STAGE, iteration, groups)
+    metrics = rollout_metrics(groups) | session.grader.metrics()
+    if batch := minibatches(groups, rl.steps_per_iteration):
+        with reporter.timer("learn"):
+            session.pool.sleep()
             steps = learner.train(batch, learning_rates(rl, iteration))
-            run.pool.wake("weights")
-        agreement = publish(run, learner)
+        agreement = session.publisher.publish(learner)
         metrics |= step_metrics(steps) | {"agreement": agreement.largest}
-    run.reporter.step(iteration, metrics)
+    reporter.step(iteration, metrics)
 
 
-def after_iteration(
-    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, done: int
-) -> None:
+def after_iteration(session: Session, learner: Learner, done: int) -> None:
     """What is due after `done` iterations: an evaluation, benchmarks, a checkpoint. After the last
     only the checkpoint: what is measured then is measured on weights that are written."""
-    rl = run.recipe.rl
+    rl = session.recipe.rl
     assert rl is not None
     is_last = done == rl.iterations
     if rl.evaluate_every and done % rl.evaluate_every == 0 and not is_last:
-        run.evaluate(f"iteration_{done}")
+        evaluate(session, f"{ITERATION}{done}")
     if rl.benchmarks_every and done % rl.benchmarks_every == 0 and not is_last:
-        run_benchmarks(run, done)
+        measure_benchmarks(session, done)
     if is_last or (rl.checkpoint_every and done % rl.checkpoint_every == 0):
-        save_checkpoint(run, learner, sampler, done)
+        save_checkpoint(session, learner, done)
+
+
+def measure_benchmarks(session: Session, done: int) -> None:
+    """Run the recipe's benchmarks on the engines as they are after `done` iterations."""
+    longest = session.recipe.rollout.max_model_tokens
+    model = Model(session.processor, session.images, session.pool.generate, longest)
+    run_benchmarks(session.benchmarks, model, done, session.reporter.evaluation)
 
 
 def learning_rates(rl: RL, iteration: int) -> list[float]:
@@ -126,17 +114,12 @@ def length_weight(rl: RL, iteration: int) -> float:
     return rl.length_reward.weight if iteration >= rl.length_reward.start_iteration else 0.0
 
 
-def minibatches(
-    prompts: Sequence[Prompt], groups: Sequence[Group], steps: int
-) -> list[list[Conversation]]:
+def minibatches(groups: Sequence[Group], steps: int) -> list[list[Conversation]]:
     """The responses that move the policy, in at most `steps` parts of whole groups. Groups whose
     rewards are all equal, and responses that were not graded, are left out."""
     useful = [
-        [
-            conversation_of(prompt, group.trajectories[i], group.advantages[i])
-            for i in trainable(group)
-        ]
-        for prompt, group in zip(prompts, groups, strict=True)
+        [group.conversation(index) for index in trainable(group)]
+        for group in groups
         if group.has_signal
     ]
     parts = min(steps, len(useful))
@@ -146,72 +129,10 @@ def minibatches(
     return [[one for group in share for one in group] for share in shares]
 
 
-def publish(run: RunContext, learner: LearnerGroup) -> Agreement:
-    """Give the engines the learner's weights as the next policy version, and prove that they
-    have them."""
-    version = run.pool.version + 1
-    with run.reporter.timer("publish"):
-        run.pool.publish(learner.weight_buckets(BUCKET_BYTES), version)
-        run.pool.wake("kv_cache")
-    with run.reporter.timer("prove"):
-        return prove(run, learner, f"after publication {version}")
-
-
-def prove(run: RunContext, learner: LearnerGroup, when: str) -> Agreement:
-    """Sample a few responses to held-out problems, at least one from every engine, and compare
-    their log-probs with the learner's.
-
-    Raises:
-        AgreementError: they differ by more than `rl.agreement_tolerance`.
-    """
-    rl = run.recipe.rl
-    assert rl is not None
-    count = max(min(rl.agreement_responses, len(run.held_out)), len(run.pool.engines))
-    pictured_first = sorted(run.held_out, key=lambda prompt: not prompt.images)
-    prompts = list(islice(cycle(pictured_first), count))
-    sampling = replace(run.sampling, samples=1, max_tokens=min(64, run.sampling.max_tokens))
-    groups = collect(run.pool, run.processor, prompts, sampling)
-    agreement = measure(learner, prompts, groups)
-    require(agreement, run.recipe.model.dtype, rl.agreement_tolerance, when)
-    return agreement
-
-
-def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What an iteration's responses were like. The reward is a mean over graded responses, the
-    accuracy over those with a verdict; NaN where there is none."""
-    scores = [score for group in groups for score in group.scores]
-    graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]
-    verdicts = [score.correct for score in scores if score.correct is not None]
-    trajectories = [t for group in groups for t in group.trajectories]
-    lengths = [t.length for t in trajectories]
-    counts = count_groups(groups)
-    return {
-        "reward": mean(graded),
-        "accuracy": mean(verdicts),
-        "length": mean(lengths),
-        "finished": mean([t.finish_reason is FinishReason.STOP for t in trajectories]),
-        "tokens": sum(lengths),
-        "not_graded": len(scores) - len(graded),
-        "groups": counts.total,
-        "groups_with_signal": counts.with_signal,
-        "groups_all_right": counts.all_right,
-        "groups_all_wrong": counts.all_wrong,
-    }
-
-
-def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Means over an iteration's optimizer steps; kl is that of the last, the furthest from the
-    reference."""
-    means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-    return means | {"kl": steps[-1]["kl"], "optimizer_steps": len(steps)}
-
-
-def save_checkpoint(
-    run: RunContext, learner: LearnerGroup, sampler: UniformSampler, done: int
-) -> None:
+def save_checkpoint(session: Session, learner: Learner, done: int) -> None:
     """Write what it takes to go on after `done` iterations, and drop the oldest beyond the last
     few."""
-    folder = run.folder("checkpoints", f"iteration_{done:05d}")
-    learner.save(folder)
-    run.save_position(folder, done, sampler.state_dict())
-    drop_old(run.recipe.run_dir)
+    folder = session.folder.rl_checkpoint(done)
+    learner.save(str(folder))
+    session.state.save(folder, done)
+    session.folder.drop_old_checkpoints()

@@ -1,229 +1,101 @@
-"""The warm-up: supervised fine-tuning on long chains of thought, with TRL's SFTTrainer.
-
-Text and pictures are packed by our own collator; the loss is on the assistant's tokens alone.
-The model is sharded by FSDP2 before the trainer sees it, with the learner's own plan.
-"""
+"""The warm-up: supervised fine-tuning on long chains of thought, in processes of its own."""
 
 from __future__ import annotations
 
-import gc
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from datasets import Dataset
-from transformers import TrainerCallback
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+import ray
 
-from thinking_rl.data import Example
-from thinking_rl.learner.group import free_address
-from thinking_rl.learner.packing import Conversation, pack_row
-from thinking_rl.learner.rank import LearnerSettings, build_model, clip_gradients, join
-from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, load_processor
-from thinking_rl.model.weights import full_tensors, save_released
-from thinking_rl.recipe.schema import SFT
+from thinking_rl.cluster.stopping import check_stop
+from thinking_rl.learner.group import RANKS
+from thinking_rl.recipe.schema import SFT_STAGE
+from thinking_rl.run.export import copy_checkpoint_files
+from thinking_rl.run.session import Session
+from thinking_rl.run.settings import learner_settings
+from thinking_rl.sft_rank import SFTActor, SFTJob
 
-
-@dataclass(frozen=True)
-class SFTJob:
-    """What one rank needs to train."""
-
-    settings: LearnerSettings
-    sft: SFT
-    examples: Sequence[Example]
-    """the same on every rank, one for each place in each batch"""
-    instruction: str
-    image_token_limit: int | None
-    out: str
-    """folder for the trained weights"""
+POLL_S = 0.5
+PROOF_SEED = 1
+"""The proof after the warm-up draws from no generator that training uses."""
 
 
-def conversation(
-    processor: KimiVLProcessor, example: Example, instruction: str = ""
-) -> Conversation:
-    """An example as token ids, with the assistant's tokens in the loss."""
-    messages = conversation_messages(example.problem, example.response, instruction)
-    rendered = processor.render(messages, add_generation_prompt=False)
-    return Conversation(
-        tuple(rendered.token_ids),
-        tuple(bool(own) for own in rendered.assistant_mask),
-        tuple(rendered.images),
+def run_sft(session: Session, checkpoint: str) -> str:
+    """Train from a checkpoint folder, or take the outcome where the run goes on after it; returns
+    the folder with the trained weights, which the engines then provably have too.
+
+    Raises:
+        AgreementError: engines and learner differ after the publication.
+    """
+    out, position = session.folder.stage_weights(SFT_STAGE), session.state.position
+    if position is None:
+        session.pool.sleep()
+        train(session, checkpoint, out)
+        session.state.save(out, iteration=0)
+    elif position.iteration:
+        return str(out)  # RL goes on, and publishes its own weights
+    else:
+        session.pool.sleep()
+    session.publisher.publish(session.learner(str(out)), seed=PROOF_SEED)
+    return str(out)
+
+
+def train(session: Session, checkpoint: str, out: Path) -> None:
+    """Train in processes of its own, from one folder to another."""
+    recipe, sft = session.recipe, session.recipe.sft
+    assert sft is not None
+    examples = session.examples.draw(sft.steps * sft.batch_size)
+    images = [image for example in examples for image in example.problem.images]
+    job = SFTJob(
+        settings=learner_settings(recipe, session.devices, checkpoint, sft.optimizer),
+        sft=sft,
+        examples=examples,
+        instruction=recipe.data.instruction,
+        image_token_limit=recipe.model.image_token_limit,
+        image_store_gib=recipe.data.image_store_gib,
+        out=str(out),
+        cut=session.images.shared(session.images.held(images)),
     )
+    options = session.devices.learners
+    remote = ray.remote(SFTActor)
+    actors = [
+        remote.options(max_concurrency=2, **option).remote(rank, len(options))
+        for rank, option in enumerate(options)
+    ]
+    try:
+        started = [actors[0].address.remote()]
+        [rendezvous] = RANKS.wait(started, recipe.learner.timeout_s, "start", "learner.timeout_s")
+        shared_job = ray.put(job)
+        work = [actor.train.remote(shared_job, rendezvous) for actor in actors]
+        with session.reporter.stage(SFT_STAGE, sft.steps, unit="step"):
+            _follow(session, actors[0], work)
+        counts = ray.get(work)
+    finally:
+        for actor in actors:
+            ray.kill(actor)  # pyright: ignore[reportArgumentType]
+    if counts[0]["dropped"]:
+        session.reporter.log(f"sft: {counts[0]['dropped']} too long conversations left out")
+    for count in counts:
+        session.reporter.count("images_decoded", count["images_decoded"])
+        session.reporter.count("images_distinct", count["images_distinct"])
+    copy_checkpoint_files(checkpoint, out)
 
 
-class PackingCollator:
-    """Rows of example numbers to one packed row of tokens, as `forward` takes it."""
-
-    def __init__(self, processor: KimiVLProcessor, job: SFTJob):
-        self.processor = processor
-        self.job = job
-        self.dropped = 0
-        """conversations longer than `sft.max_tokens`, left out"""
-
-    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
-        conversations = []
-        for row in rows:
-            one = conversation(
-                self.processor, self.job.examples[row["example"]], self.job.instruction
-            )
-            if len(one.token_ids) <= self.job.sft.max_tokens:
-                conversations.append(one)
-            else:
-                self.dropped += 1
-        packed = pack_row(conversations, self.processor.media_token_id)
-        labels = torch.full_like(packed.input_ids, -100)
-        labels[packed.positions] = packed.input_ids[packed.positions]
-        return {
-            "input_ids": packed.input_ids[None],
-            "labels": labels[None],
-            "lengths": packed.lengths,
-            "pixel_values": packed.pixel_values,
-            "image_grid_hws": packed.grids,
-            "picture_order": packed.picture_order,
-        }
-
-
-class PackedSFTTrainer(SFTTrainer):
-    """SFTTrainer on packed rows: the model computes the loss without building the logits."""
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        assert num_items_in_batch is not None
-        # All of a step's conversations may have been too long.
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch.clamp(min=1))
-        # Gradients are averaged over ranks, the count is over all of them.
-        loss = outputs.loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
-
-    def _clip_grad_norm(self, model):
-        """The learner's own clipping, which refuses a step that is not finite."""
-        return clip_gradients(model, self.args.max_grad_norm)
-
-
-class _Progress(TrainerCallback):
-    """Rows of metrics, for whoever asks while training runs."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-        self._last = 0.0
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self._last = time.monotonic()
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            kept = {k: float(logs[k]) for k in ("loss", "grad_norm", "learning_rate") if k in logs}
-            kept["seconds"], self._last = time.monotonic() - self._last, time.monotonic()
-            self.rows.append({"step": state.global_step - 1, **kept})
-
-
-class SFTActor:
-    """One rank of the warm-up, in a process of its own. `train` and `progress` run side by side."""
-
-    def __init__(self, rank: int, world_size: int):
-        self.rank, self.world_size = rank, world_size
-        self._callback = _Progress()
-
-    def address(self) -> str:
-        return free_address()
-
-    def progress(self) -> list[dict[str, float]]:
-        """All rows of metrics so far."""
-        return list(self._callback.rows)
-
-    def train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
-        """Train and write the weights to `job.out`; returns counts.
-
-        Raises:
-            ValueError: an example's picture cannot be used, or every conversation is too long.
-        """
-        try:
-            return self._train(job, rendezvous)
-        finally:  # what stays until the process has ended is memory that engines wait for
-            if dist.is_initialized():
-                dist.destroy_process_group()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-    def _train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
-        os.environ.update(_launcher_environment(self.rank, self.world_size, rendezvous))
-        device = join(job.settings, self.rank, self.world_size, rendezvous)
-        processor = load_processor(job.settings.checkpoint, job.image_token_limit)
-        collator = PackingCollator(processor, job)
-        model = build_model(job.settings, self.world_size, device)
-        # Sharded already: the trainer is to use the model as it is.
-        model._is_accelerate_prepared = True  # pyright: ignore[reportArgumentType]
-        trainer = PackedSFTTrainer(
-            model=model,
-            args=self._arguments(job),
-            train_dataset=Dataset.from_dict({"example": list(range(len(job.examples)))}),
-            data_collator=collator,
-            processing_class=processor,
-            callbacks=[self._callback],
-        )
-        trainer.train()
-        dropped = torch.tensor(collator.dropped, device=device)
-        dist.all_reduce(dropped)
-        if dropped >= len(job.examples):
-            raise ValueError(
-                f"all conversations are longer than sft.max_tokens ({job.sft.max_tokens}); raise it"
-            )
-        weights = full_tensors(model, getattr(torch, job.settings.dtype))
-        if self.rank == 0:
-            save_released(weights, job.out)
-        else:
-            for _ in weights:
-                pass
-        return {"examples": len(job.examples), "dropped": int(dropped)}
-
-    def _arguments(self, job: SFTJob) -> SFTConfig:
-        sft, optimizer = job.sft, job.sft.optimizer
-        at_once = sft.conversations_per_pass(self.world_size)
-        cuda = torch.cuda.is_available()
-        return SFTConfig(
-            output_dir=str(Path(job.out).parent / "trainer"),
-            max_steps=sft.steps,
-            per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=sft.batch_size // (at_once * self.world_size),
-            learning_rate=optimizer.learning_rate,
-            lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr_rate": optimizer.final_share},
-            warmup_steps=optimizer.warmup_steps,
-            adam_beta1=optimizer.betas[0],
-            adam_beta2=optimizer.betas[1],
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.max_grad_norm,
-            seed=job.settings.seed,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=not cuda,
-            bf16=False,  # the sharding plan casts, and keeps the router and rotary in float32
-            gradient_checkpointing=job.settings.activation_checkpointing,
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,
-            dataloader_pin_memory=cuda,
-            disable_tqdm=True,
-        )
-
-
-def _launcher_environment(rank: int, world_size: int, rendezvous: str) -> dict[str, str]:
-    """What torchrun would set; accelerate reads it."""
-    if world_size == 1:
-        return {}
-    host, port = rendezvous.removeprefix("tcp://").rsplit(":", 1)
-    return {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": host,
-        "MASTER_PORT": port,
-    }
+def _follow(session: Session, actor: Any, work: list) -> None:
+    """Report the warm-up's steps as they come, until all ranks are done or one fails."""
+    reported, waiting = 0, list(work)
+    last, limit = time.monotonic(), session.recipe.learner.timeout_s
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
+        check_stop()
+        for finished in done:
+            ray.get(finished)
+        rows = ray.get(actor.progress.remote(), timeout=limit)
+        for row in rows[reported:]:
+            values = {name: value for name, value in row.items() if name != "step"}
+            session.reporter.step(int(row["step"]), values)
+            last = time.monotonic()
+        reported = len(rows)
+        if time.monotonic() - last > limit:
+            raise RuntimeError(f"the warm-up made no step within {limit:.0f} s (learner.timeout_s)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import signal
 import sys
@@ -12,15 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinking_rl.cluster.stopping import stop_signals
+from thinking_rl.files.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from thinking_rl.recipe.schema import Recipe
-    from thinking_rl.run.state import Saved
+    from thinking_rl.run.state import Position
 
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
-RUN_FILES = ("summary.json", "metrics.jsonl", "recipe.yaml", "error.log", "not_graded.jsonl")
-RUN_FOLDERS = ("tensorboard", "checkpoints", "export", "tiny")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,31 +35,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    run_dir: Path | None = None
+    folder: RunFolder | None = None
     try:
         check_one_folder()
         from thinking_rl.recipe.load import load_recipe
 
         recipe = load_recipe(arguments.recipe, arguments.overrides)
-        saved = check_run_dir(recipe)
+        position = check_run_dir(recipe)
         if arguments.dry_run:
             _dry_run(recipe)
         else:
-            run_dir = Path(recipe.run_dir)
-            _run(recipe, saved)
+            folder = RunFolder.at(recipe.run_dir)
+            _run(recipe, folder, position)
     except KeyboardInterrupt:
-        return _stopped(run_dir)
+        return _stopped(folder)
     except SystemExit as stop:  # ray.init puts a SIGTERM handler of its own in place of ours
         if stop.code != signal.SIGTERM:
             raise
-        return _stopped(run_dir)
+        return _stopped(folder)
     except Exception as error:
-        return _report(error, run_dir)
+        return _report(error, folder)
     return 0
 
 
 def check_one_folder() -> None:
-    """Raises ValueError if another package shadows one of ours: their names are generic."""
+    """See that no other package shadows one of ours: their names are generic.
+
+    Raises:
+        ValueError: one does.
+    """
     folders = {}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -74,33 +78,33 @@ def check_one_folder() -> None:
             )
 
 
-def check_run_dir(recipe: Recipe) -> Saved | None:
+def check_run_dir(recipe: Recipe) -> Position | None:
     """Where the run goes on, if it is to resume and its folder holds a checkpoint.
 
     Raises:
         ValueError: the folder holds a run that may neither be overwritten nor resumed, or the one
             to resume had another recipe.
     """
-    from thinking_rl.run.state import check_same_recipe, find_saved
+    from thinking_rl.run.state import check_same_recipe, find_position
 
-    run_dir = Path(recipe.run_dir)
-    if run_dir.exists() and not run_dir.is_dir():
+    folder, run_dir = RunFolder.at(recipe.run_dir), recipe.run_dir
+    if folder.path.exists() and not folder.path.is_dir():
         raise ValueError(f"run_dir: {run_dir} is a file, expected a folder")
     if recipe.overwrite and recipe.resume:
         raise ValueError("overwrite and resume: a run cannot start afresh and go on; give one")
-    saved = find_saved(run_dir)
-    finished = (run_dir / "summary.json").exists()
-    if recipe.resume and saved:
+    position = find_position(folder)
+    finished = folder.summary.exists()
+    if recipe.resume and position:
         check_same_recipe(recipe)
-        return saved
-    if (finished or saved) and not recipe.overwrite:
-        what = "a finished run" if finished else f"an unfinished run, saved {saved}"
+        return position
+    if (finished or position) and not recipe.overwrite:
+        what = "a finished run" if finished else f"an unfinished run, saved {position}"
         go_on = "" if finished else "resume=true to go on, "
         raise ValueError(
             f"run_dir: {run_dir} holds {what}; give {go_on}run_dir=FOLDER for a new one, "
             "or overwrite=true to start afresh in it"
         )
-    if Path(recipe.model.path).resolve().is_relative_to(run_dir.resolve()):
+    if Path(recipe.model.path).resolve().is_relative_to(folder.path):
         raise ValueError(
             f"model.path: {recipe.model.path} lies in {run_dir}, which is cleared for a new run; "
             "give run_dir=FOLDER for it"
@@ -127,69 +131,64 @@ def _parser() -> argparse.ArgumentParser:
 def _dry_run(recipe: Recipe) -> None:
     from rich.console import Console
 
-    from thinking_rl.plan.plan import make_plan, print_plan
+    from thinking_rl.plan.findings import print_plan
+    from thinking_rl.plan.plan import make_plan
 
     plan = make_plan(recipe)
     print_plan(plan, Console())
     plan.raise_problems()
 
 
-def _run(recipe: Recipe, saved: Saved | None) -> None:
-    from thinking_rl.plan.plan import check_inputs
+def _run(recipe: Recipe, folder: RunFolder, position: Position | None) -> None:
+    from thinking_rl.plan.inputs import check_inputs
 
     check_inputs(recipe).raise_problems()
-    _prepare(recipe, saved)
+    _prepare(recipe, folder, position)
 
     from thinking_rl.report.progress import Reporter
+    from thinking_rl.run.state import RunState
 
-    reporter = Reporter(recipe.run_dir, recipe, seconds=saved.seconds if saved else None)
-    reporter.log(f"run_dir: {recipe.run_dir}")
-    if saved:
-        reporter.log(f"going on {saved}")
+    reporter, state = Reporter(folder, recipe), RunState(position)
     try:
+        state.register("reporter", reporter)
+        reporter.log(f"run_dir: {recipe.run_dir}")
+        if position:
+            reporter.log(f"going on {position}")
         from thinking_rl import stages  # torch, ray and vllm: many seconds
 
-        stages.run(recipe, reporter, saved)
+        stages.run(recipe, reporter, state)
     finally:
         reporter.close()
 
 
-def _prepare(recipe: Recipe, saved: Saved | None) -> None:
-    """Makes the run's folder, clears what an earlier run left (beyond the position where this one
-    goes on), and writes the full recipe."""
-    import os
-    import shutil
-
+def _prepare(recipe: Recipe, folder: RunFolder, position: Position | None) -> None:
+    """Makes the run's folder, clears what an earlier run left, or what one that goes on said of its
+    end, and writes the full recipe."""
     from thinking_rl.recipe.load import save_resolved
 
-    run_dir = Path(recipe.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if saved:
-        os.truncate(run_dir / "metrics.jsonl", saved.metrics_bytes)
-        (run_dir / "summary.json").unlink(missing_ok=True)
-        (run_dir / "error.log").unlink(missing_ok=True)
-    elif (run_dir / "recipe.yaml").exists():  # a run's folder: nobody else's files are touched
-        for name in RUN_FILES:
-            (run_dir / name).unlink(missing_ok=True)
-        for name in RUN_FOLDERS:
-            shutil.rmtree(run_dir / name, ignore_errors=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if position:
+        folder.summary.unlink(missing_ok=True)
+        folder.error_log.unlink(missing_ok=True)
+    else:
+        folder.clear()
     # The copy asks neither to overwrite nor to resume: that was for this once.
     once = {"overwrite": False, "resume": False}
-    save_resolved(recipe.model_copy(update=once), run_dir / "recipe.yaml")
+    save_resolved(recipe.model_copy(update=once), folder.recipe)
 
 
-def _stopped(run_dir: Path | None) -> int:
-    from thinking_rl.run.state import find_saved
+def _stopped(folder: RunFolder | None) -> int:
+    from thinking_rl.run.state import find_position
 
-    saved = find_saved(run_dir) if run_dir else None
-    go_on = f"; resume=true goes on {saved}" if saved else ""
-    return _fail(f"stopped{go_on}", EXIT_STOPPED)
+    position = find_position(folder) if folder else None
+    go_on = f"; resume=true goes on {position}" if position else ""
+    return _fail(f"stopped{go_on}", EXIT_STOPPED, folder)
 
 
-def _report(error: BaseException, run_dir: Path | None) -> int:
+def _report(error: BaseException, folder: RunFolder | None) -> int:
     """Writes the traceback to the run's error.log, the cause to stderr; returns the exit code."""
-    if run_dir and run_dir.is_dir():
-        log, text = run_dir / "error.log", "".join(traceback.format_exception(error))
+    if folder and folder.path.is_dir():
+        log, text = folder.error_log, "".join(traceback.format_exception(error))
         try:
             log.write_text(text, encoding="utf-8")
             print(f"the traceback is in {log}", file=sys.stderr)
@@ -198,12 +197,17 @@ def _report(error: BaseException, run_dir: Path | None) -> int:
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause  # a Ray task's error holds the one that its worker raised
     if isinstance(error, ValueError | FileNotFoundError):
-        return _fail(f"error: {error}", EXIT_USER_ERROR)
-    return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR)
+        return _fail(f"error: {error}", EXIT_USER_ERROR, folder)
+    return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR, folder)
 
 
-def _fail(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+def _fail(message: str, code: int, folder: RunFolder | None) -> int:
+    """Says in one line, here and in the run's log, why the run ends; returns the exit code."""
+    line = " ".join(message.split())
+    print(line, file=sys.stderr)
+    if folder and folder.path.is_dir():
+        with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
+            log.write(f"{line}\n")
     return code
 
 

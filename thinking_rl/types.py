@@ -28,11 +28,13 @@ class Problem:
     answer: str
     """The expected answer: a value, an expression, or a choice letter."""
     images: tuple[ImageSource, ...] = ()
+    """In the order of their numbers in the question; empty where it is text alone."""
     choices: tuple[str, ...] = ()
     """Texts of the options A, B, C...; empty for a free-form question."""
     source: str = ""
     """Name of the data source, for reports and mixing."""
     subject: str = ""
+    """Topic, for reports; empty where the source states none."""
     level: int | None = None
     """Difficulty, 1 (easy) to 5 (hard), where the source states it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Score:
     correct: bool | None = None
     """Whether the final answer is right; None where the grader does not judge answers."""
     outcome: Outcome = Outcome.RIGHT
+    """Right, wrong or not graded; a response that is not graded is not learned from."""
     extracted: str | None = None
     """The answer as read from the response, for people."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Score:
     error: str | None = None
     """Why it was not graded (timeout, crash, memory, bad type); None otherwise."""
     seconds: float = 0.0
+    """Wall-clock time that grading took; the grading pool fills it in."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,12 @@ class Segment:
     """A run of response tokens sampled by one policy version."""
 
     token_ids: tuple[int, ...]
+    """What was sampled, in order; a stop token is the last of a finished response."""
     logprobs: tuple[float, ...]
     """The engine's log-probability of each token, in nats, under the distribution of the model
     itself (temperature 1, nothing banned)."""
     policy_version: int
+    """Publications of weights to the engine before; 0: those that it started with."""
 
 
 class FinishReason(enum.StrEnum):
@@ -90,14 +96,17 @@ class Trajectory:
     """One response to one problem."""
 
     problem_id: str
+    """Of the problem that it answers."""
     prompt_ids: tuple[int, ...]
     """Token ids of the rendered prompt, each image expanded to its `<|media_pad|>` run."""
     image_hashes: tuple[str, ...]
     """Keys of the pictures in the image store, in the order of their placeholders."""
     segments: tuple[Segment, ...]
+    """What was sampled, in order; a new segment where the policy changed."""
     text: str
     """The response decoded, without the stop token."""
     finish_reason: FinishReason
+    """Why it ended."""
 
     @property
     def response_ids(self) -> tuple[int, ...]:
@@ -116,15 +125,53 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """One prompt with one response: all that a learner needs of it."""
+
+    token_ids: tuple[int, ...]
+    """Prompt, then response; each image expanded to its `<|media_pad|>` run."""
+    loss_mask: tuple[bool, ...]
+    """For each token whether it is the policy's own and enters the loss; never the first."""
+    image_hashes: tuple[str, ...] = ()
+    """Keys of the images in the image store, in the order of their placeholders."""
+    advantage: float = 0.0
+    """Reward above the group's baseline, in units of the reward."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token in the loss, in nats, as the engine gave them; empty where none sampled."""
+    policy_versions: tuple[int, ...] = ()
+    """Which policy sampled each token in the loss; empty where none did."""
+    problem_id: str = ""
+    """Of the problem; empty for a conversation that was not sampled."""
+
+
+@dataclass(frozen=True)
 class Group:
     """The k responses to one problem; scores and advantages are filled in as it travels."""
 
     problem: Problem
+    """What was asked."""
     trajectories: tuple[Trajectory, ...]
+    """The k responses."""
     scores: tuple[Score, ...] = ()
+    """What the grader said of each response; empty before."""
     advantages: tuple[float, ...] = ()
+    """Of each response, in units of the reward; empty before they are set."""
 
     @property
     def has_signal(self) -> bool:
         """Whether any response of the group moves the policy."""
         return any(advantage != 0.0 for advantage in self.advantages)
+
+    def conversation(self, index: int) -> Conversation:
+        """Response `index` as the learner takes it."""
+        response = self.trajectories[index]
+        before, after = len(response.prompt_ids), response.length
+        return Conversation(
+            token_ids=response.prompt_ids + response.response_ids,
+            loss_mask=(False,) * before + (True,) * after,
+            image_hashes=response.image_hashes,
+            advantage=self.advantages[index] if self.advantages else 0.0,
+            logprobs=response.logprobs,
+            policy_versions=tuple(s.policy_version for s in response.segments for _ in s.token_ids),
+            problem_id=self.problem.id,
+        )

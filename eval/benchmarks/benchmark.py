@@ -22,6 +22,7 @@ class Verdict:
     """What a benchmark's own rules say of one response."""
 
     correct: bool
+    """Whether the response counts as right."""
     extracted: str | None
     """The answer as the rules read it; None where they found none."""
     parse_failed: bool = False
@@ -45,7 +46,9 @@ class Benchmark:
     """One benchmark. `prompt`, `load`, `read` and `official` are all that a runner needs."""
 
     name: str
+    """As the recipe and the command line call it."""
     hub_id: str
+    """Of the official data set."""
     splits: tuple[str, ...]
     """The first is the one that scores are reported on."""
     format: str
@@ -56,6 +59,7 @@ class Benchmark:
     extract: Callable[[str, Problem], str | None]
     """The answer as the official rules read it, None where they find none."""
     official: OfficialRules
+    """The benchmark's own evaluation, of the part of a response that `read` takes."""
     strict_grader: Callable[[Problem], str]
     """The grader in `rewards/` for a problem."""
     subsets: tuple[str, ...] = ()
@@ -77,7 +81,10 @@ class Benchmark:
         """Problems of a split, from a file, a folder or the hub (by default the official data set).
 
         `limit` counts over all subsets. Without `pictures` the problems come with text alone,
-        which is enough to score responses. Raises ValueError where a source or a row is unusable.
+        which is enough to score responses.
+
+        Raises:
+            ValueError: a source or a row cannot be used.
         """
         split = split or self.splits[0]
         place = str(path_or_hub or self.hub_id)

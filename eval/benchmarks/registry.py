@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from eval.benchmarks import gsm8k, math500, mathvision, mathvista, mmmu, mmmu_pro
 from eval.benchmarks.benchmark import Benchmark
+from thinking_rl.names import did_you_mean
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
@@ -22,9 +21,12 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. Raises ValueError that lists the names there are."""
+    """The benchmark of that name.
+
+    Raises:
+        ValueError: there is none; lists the names that there are.
+    """
     if name not in BENCHMARKS:
-        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, BENCHMARKS)
         raise ValueError(f"no benchmark {name!r}{hint}; known: {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

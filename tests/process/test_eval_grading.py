@@ -6,7 +6,6 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from PIL import Image
 
 from eval import tables
 from eval.answers import AnswerFile
+from eval.ask import ask
 from eval.benchmarks.registry import get_benchmark
-from eval.runner import Model, ask, measure
+from eval.measure import measure
 from eval.score import main, report, score
 from rollouts.engine import Request
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
@@ -40,16 +40,16 @@ def problems(data):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(processor, tmp_path: Path) -> None:
     asking = replace(TEN, samples=3)
-    whole = ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model, asking, chunk=4)
+    whole = ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model(), asking, chunk=4)
     engine = StandIn(processor, by_seed)
     engine.calls_left = 3
     with pytest.raises(KeyboardInterrupt):
-        ask(BENCHMARK, PROBLEMS, engine.model, asking, AnswerFile(tmp_path / "a"), chunk=4)
+        ask(BENCHMARK, PROBLEMS, engine.model(), asking, AnswerFile(tmp_path / "a"), chunk=4)
     kept = (tmp_path / "a").read_text("utf-8")
     assert kept.count("\n") == 12
     (tmp_path / "a").write_text(kept[:-20], "utf-8")  # killed in the middle of a row
     engine.calls_left = 1000
-    again = ask(BENCHMARK, PROBLEMS, engine.model, asking, AnswerFile(tmp_path / "a"), chunk=4)
+    again = ask(BENCHMARK, PROBLEMS, engine.model(), asking, AnswerFile(tmp_path / "a"), chunk=4)
     assert again == whole
     rows = [json.loads(line) for line in (tmp_path / "a").read_text("utf-8").splitlines()]
     assert len({(row["id"], row["sample"]) for row in rows}) == len(rows) == 30
@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(processor, tmp_path: Path) 
         BENCHMARK, PROBLEMS, whole, asking
     )
     asked = len(engine.requests)
-    assert ask(BENCHMARK, PROBLEMS, engine.model, asking, AnswerFile(tmp_path / "a")) == whole
+    assert ask(BENCHMARK, PROBLEMS, engine.model(), asking, AnswerFile(tmp_path / "a")) == whole
     assert len(engine.requests) == asked
 
 
@@ -71,17 +71,17 @@ def test_thinking_beyond_its_budget_is_closed(processor) -> None:
 
     def say(request: Request) -> str:
         prompt = processor.tokenizer.decode(list(request.prompt_ids))
-        if request.max_tokens == 20:
+        if request.max_response_tokens == 20:
             return " #### 1"
         return next(text for question, text in texts.items() if question in prompt)
 
     engine = StandIn(processor, say)
     asking = replace(TEN, thinking_budget=24, answer_tokens=20)
-    answers = ask(BENCHMARK, PROBLEMS[:3], engine.model, asking)
+    answers = ask(BENCHMARK, PROBLEMS[:3], engine.model(), asking)
     ids = [processor.tokenizer.text_ids(text) for text in texts.values()]
     closer = processor.tokenizer.text_ids("◁/think▷")
     first, rest = engine.requests[:3], engine.requests[3:]
-    assert [request.max_tokens for request in first] == [24] * 3
+    assert [request.max_response_tokens for request in first] == [24] * 3
     assert [list(r.prompt_ids) for r in rest] == [
         [*first[0].prompt_ids, *ids[0][:24], *closer],
         [*first[1].prompt_ids, *ids[1][:24]],
@@ -103,7 +103,7 @@ def test_table_and_plot(processor, tmp_path: Path) -> None:
     for budget in (1024, 4096):
         asking = replace(TEN, samples=2, thinking_budget=budget)
         engine = StandIn(processor, lambda request: "◁think▷a◁/think▷ \\boxed{3}")
-        answers = ask(benchmark, PROBLEMS, Model(processor, engine.generate, 9000), asking)
+        answers = ask(benchmark, PROBLEMS, engine.model(9000), asking)
         results.append(measure(benchmark, PROBLEMS, answers, asking))
     text = tables.table_text(results)
     assert [line.split()[:2] for line in text.splitlines()[1:3]] == [
@@ -118,17 +118,12 @@ def test_table_and_plot(processor, tmp_path: Path) -> None:
 
 
 def test_benchmarks_along_a_run(processor) -> None:
-    from thinking_rl.run.benchmarks import run_benchmarks
+    from thinking_rl.run.benchmarks import LoadedBenchmark, run_benchmarks
 
     reported: list[Any] = []
-    run: Any = SimpleNamespace(
-        recipe=SimpleNamespace(rollout=SimpleNamespace(max_model_tokens=4096)),
-        processor=processor,
-        pool=StandIn(processor, lambda request: "◁think▷a◁/think▷ #### 3"),
-        reporter=SimpleNamespace(evaluation=lambda *row: reported.append(row)),
-        benchmarks=[(BENCHMARK, PROBLEMS, TEN)],
-    )
-    run_benchmarks(run, 4)
+    engine = StandIn(processor, lambda request: "◁think▷a◁/think▷ #### 3")
+    loaded = [LoadedBenchmark(BENCHMARK, PROBLEMS, TEN)]
+    run_benchmarks(loaded, engine.model(), 4, lambda *row: reported.append(row))
     assert [row[:3] for row in reported] == [("benchmark/gsm8k@iteration_4", 1, 10)]
     assert reported[0][3]["strict"] == pytest.approx(0.1)
 

@@ -3,17 +3,29 @@
 import hashlib
 import random
 
-import torch
+import numpy as np
 
-from thinking_rl.learner.packing import Conversation
 from thinking_rl.model.images import ImagePatches
+from thinking_rl.types import Conversation
 
 
 def picture(seed, grid):
     """A picture of noise with grid = (rows, columns) of patches."""
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(grid[0] * grid[1], 3, 14, 14, generator=generator)
-    return ImagePatches(hashlib.sha256(f"{seed} {grid}".encode()).hexdigest(), values, grid)
+    shape = (grid[0] * grid[1], 3, 14, 14)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return ImagePatches(hashlib.sha256(f"{seed} {grid}".encode()).hexdigest(), grid, pixels)
+
+
+SHARED, SMALL, LARGE = picture(1, (4, 6)), picture(2, (2, 2)), picture(3, (18, 10))
+
+
+def by_hash(*pictures):
+    """Pictures as a learner is given them."""
+    return {one.hash: one for one in pictures}
+
+
+IMAGES = by_hash(SHARED, SMALL, LARGE)
+"""The pictures of `assorted`."""
 
 
 def make(config, seed, length, pictures=(), advantage=1.0):
@@ -25,16 +37,15 @@ def make(config, seed, length, pictures=(), advantage=1.0):
     ids += [draw.randrange(200) for _ in range(length)]
     own = (2 * length) // 3
     mask = (False,) * (len(ids) - own) + (True,) * own
-    return Conversation(tuple(ids), mask, tuple(pictures), advantage)
+    return Conversation(tuple(ids), mask, tuple(one.hash for one in pictures), advantage)
 
 
 def assorted(config):
     """Two that share a picture, one with two pictures, two without, of unlike lengths."""
-    shared, small, large = picture(1, (4, 6)), picture(2, (2, 2)), picture(3, (18, 10))
     return [
-        make(config, 1, 12, [shared], 1.0),
+        make(config, 1, 12, [SHARED], 1.0),
         make(config, 2, 30, [], -0.5),
-        make(config, 3, 7, [shared], -1.0),
-        make(config, 4, 21, [large, small], 0.5),
+        make(config, 3, 7, [SHARED], -1.0),
+        make(config, 4, 21, [LARGE, SMALL], 0.5),
         make(config, 5, 13, [], 0.25),
     ]

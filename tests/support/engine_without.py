@@ -28,7 +28,7 @@ def rotary(checkpoint: str) -> dict:
 
     vllm_workarounds.WorkerExtension.prepare_model = look_first  # pyright: ignore[reportAttributeAccessIssue]
     reference = Reference(checkpoint)
-    prompts = render_problems(reference.processor)
+    prompts = render_problems(reference.processor, reference.images)
     found = agreement(engine.Engine(engine_settings(checkpoint)), reference, prompts)
     vllm_workarounds.CPU_COMPILATION, vllm_workarounds.WorkerExtension.prepare_model = kept
     return {"rotary": min(one.largest for one in found.values()), "eps": sorted(eps)}
@@ -55,7 +55,7 @@ def router(checkpoint: str) -> float:
     }
     for gate in weights:
         gate.register_forward_hook(compare)
-    agreement(built, reference, render_problems(reference.processor))
+    agreement(built, reference, render_problems(reference.processor, reference.images))
     return max(differences)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from eval.ask import Asking, Model
 from eval.benchmarks.registry import get_benchmark
-from eval.runner import Asking, Model
 from rollouts.engine import Completion, Request
+from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import KimiVLProcessor
 from thinking_rl.types import FinishReason, Problem, Segment
 
 BENCHMARK = get_benchmark("gsm8k")
 PROBLEMS = [Problem(str(number), f"{number} + 1?", str(number + 1)) for number in range(10)]
-TEN = Asking(temperature=0.8, max_tokens=100)
+TEN = Asking(temperature=0.8, max_response_tokens=100)
 
 
 class StandIn:
@@ -21,6 +22,7 @@ class StandIn:
 
     def __init__(self, processor: KimiVLProcessor, say: Callable[[Request], str]) -> None:
         self.processor, self.say = processor, say
+        self.images = ImageStore(processor.image_processor)
         self.requests: list[Request] = []
         self.calls_left = 1000
 
@@ -34,13 +36,13 @@ class StandIn:
     def _complete(self, request: Request) -> Completion:
         end = self.processor.tokenizer.special_token_ids["<|im_end|>"]
         ids = (*self.processor.tokenizer.text_ids(self.say(request)), end)
-        reason = FinishReason.STOP if len(ids) <= request.max_tokens else FinishReason.LENGTH
-        ids = ids[: request.max_tokens]
+        longest = request.max_response_tokens
+        reason = FinishReason.STOP if len(ids) <= longest else FinishReason.LENGTH
+        ids = ids[:longest]
         return Completion(Segment(ids, (0.0,) * len(ids), 0), reason)
 
-    @property
-    def model(self) -> Model:
-        return Model(self.processor, self.generate, 4096)
+    def model(self, max_model_tokens: int = 4096) -> Model:
+        return Model(self.processor, self.images, self.generate, max_model_tokens)
 
 
 def by_seed(request: Request) -> str:

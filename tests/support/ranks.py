@@ -7,7 +7,7 @@ import traceback
 
 _context = multiprocessing.get_context("forkserver")
 # Imported once by the server, so that its children start at once and yet afresh.
-_context.set_forkserver_preload(["thinking_rl.sft", "torch._dynamo"])
+_context.set_forkserver_preload(["thinking_rl.sft_rank", "torch._dynamo"])
 
 
 def run(function, world_size, *arguments, timeout_s=120):

@@ -31,10 +31,9 @@ rl:
   samples_per_problem: 4
   steps_per_iteration: 2
   tau: 0.1
-  agreement_responses: 2
   checkpoint_every: 1
   optimizer: {learning_rate: 1.0e-3}
-rollout: {max_response_tokens: 16, max_model_tokens: 128, max_sequences: 16}
+rollout: {max_response_tokens: 16, max_model_tokens: 128, max_sequences: 16, agreement_responses: 2}
 learner: {tokens_per_microbatch: 512, threads: 1}
 rewards:
   workers: 1

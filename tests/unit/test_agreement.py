@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from rollouts.collect import Prompt
-from thinking_rl.publication.agreement import (
-    Agreement,
-    AgreementError,
-    conversation_of,
-    measure,
-    require,
-)
-from thinking_rl.types import FinishReason, Group, Problem, Segment, Trajectory
+from thinking_rl.publication.agreement import Agreement, AgreementError, measure, require
+from thinking_rl.types import Conversation, FinishReason, Group, Problem, Segment, Trajectory
 
 PROBLEM = Problem("p", "q", "1")
-PROMPT = Prompt(PROBLEM, token_ids=(1, 2, 3), images=(), pictures=())
 
 
 def trajectory(*logprobs: float) -> Trajectory:
@@ -42,14 +35,23 @@ class Learner:
 
 
 def compare(learner: Any, *trajectories: Trajectory) -> Agreement:
-    return measure(learner, [PROMPT], [Group(PROBLEM, trajectories)])
+    return measure(learner, [Group(PROBLEM, trajectories)])
 
 
 def test_the_response_is_in_the_loss_and_the_prompt_is_not() -> None:
-    one = conversation_of(PROMPT, trajectory(-1.0, -2.0), advantage=0.5)
-    assert one.token_ids == (1, 2, 3, 10, 11)
-    assert one.loss_mask == (False, False, False, True, True)
-    assert one.advantage == 0.5
+    pictured = replace(trajectory(-1.0, -2.0), image_hashes=("x", "y"))
+    group = Group(PROBLEM, (trajectory(-3.0), pictured), advantages=(-0.5, 0.5))
+    assert group.conversation(1) == Conversation(
+        token_ids=(1, 2, 3, 10, 11),
+        loss_mask=(False, False, False, True, True),
+        image_hashes=("x", "y"),
+        advantage=0.5,
+        logprobs=(-1.0, -2.0),
+        policy_versions=(0, 1),
+        problem_id="p",
+    )
+    assert group.conversation(0).advantage == -0.5
+    assert Group(PROBLEM, (pictured,)).conversation(0).advantage == 0.0
 
 
 def test_differences_are_counted_by_token() -> None:

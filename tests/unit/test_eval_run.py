@@ -11,9 +11,10 @@ import pytest
 from evaluations import BENCHMARK, PROBLEMS, TEN, StandIn, by_seed
 
 from eval.answers import AnswerFile, keep_settings, sole_writer
+from eval.ask import ask, check_prompts, thinking_length
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
 from eval.run import main, parse_arguments
-from eval.runner import Model, accuracy, ask, pass_at_k, thinking_length
+from eval.statistics import accuracy, pass_at_k
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
 from thinking_rl.types import Problem
 
@@ -25,11 +26,11 @@ def processor(tiny_checkpoint: Path) -> KimiVLProcessor:
 
 def test_answers_do_not_depend_on_chunks(processor) -> None:
     one, two = (
-        ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model, TEN, chunk=chunk)
+        ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model(), TEN, chunk=chunk)
         for chunk in (1, 7)
     )
     assert one == two
-    other = ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model, replace(TEN, seed=1))
+    other = ask(BENCHMARK, PROBLEMS, StandIn(processor, by_seed).model(), replace(TEN, seed=1))
     assert [answer.response for answer in other] != [answer.response for answer in one]
 
 
@@ -37,7 +38,7 @@ def test_the_prompt_is_the_benchmarks_own(processor) -> None:
     benchmark = get_benchmark("mathvision")
     problem = Problem("1", "Which?", "B", choices=("3", "4"))
     engine = StandIn(processor, by_seed)
-    ask(benchmark, [problem], engine.model, TEN)
+    ask(benchmark, [problem], engine.model(), TEN)
     prompt = processor.tokenizer.decode(list(engine.requests[0].prompt_ids))
     assert benchmark.prompt(problem).question in prompt
     assert prompt.count("(B) 4") == 1
@@ -112,9 +113,13 @@ def test_thinking_length(processor, text: str, length: str) -> None:
 
 
 def test_a_budget_needs_its_whole_room(processor) -> None:
-    model = Model(processor, StandIn(processor, by_seed).generate, 100)
-    with pytest.raises(ValueError, match=r"problem 0: the prompt has .*max_model_tokens is 100"):
-        ask(BENCHMARK, PROBLEMS, model, replace(TEN, thinking_budget=90))
+    engine = StandIn(processor, by_seed)
+    for look in (ask, check_prompts):
+        message = r"problem 0: the prompt has .*max_model_tokens is 100"
+        with pytest.raises(ValueError, match=message):
+            look(BENCHMARK, PROBLEMS, engine.model(100), replace(TEN, thinking_budget=90))
+        look(BENCHMARK, PROBLEMS, engine.model(100), TEN)
+    assert len(engine.requests) == len(PROBLEMS)  # of `ask` without a budget alone
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from PIL import Image
 
 from eval import reported
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
-from eval.score import read_responses, wilson_interval
+from eval.score import read_responses
+from eval.statistics import wilson_interval
 from thinking_rl.types import Problem
 
 

@@ -81,6 +81,7 @@ def test_patches(size, limit):
     grid, values = patches_by_hand(image, limit)
     patches = KimiVLImageProcessor(in_token_limit=limit).patches(image)
     assert patches.grid_hw == grid
+    assert patches.pixels.dtype == np.uint8
     assert patches.pixel_values.dtype == torch.float32
     np.testing.assert_allclose(patches.pixel_values.numpy(), values, atol=1e-6)
 
@@ -109,12 +110,20 @@ def test_without_padding_the_middle_is_kept():
         processor.patches(noise(27, 61))
 
 
-def test_key_tells_content_and_shape():
+def test_patches_are_normalised_by_channel():
+    processor = KimiVLImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4])
+    values = processor.patches(Image.new("RGB", (28, 28), (51, 102, 255))).pixel_values
+    for channel, (share, mean, std) in enumerate([(0.2, 0.4, 0.2), (0.4, 0.5, 0.3), (1, 0.6, 0.4)]):
+        expected = torch.full((4, 14, 14), (share - mean) / std)
+        torch.testing.assert_close(values[:, channel], expected, atol=1e-6, rtol=0)
+
+
+def test_hash_tells_content_and_shape():
     processor = KimiVLImageProcessor()
-    key = processor.patches(noise(56, 28)).key
-    assert key == processor.patches(noise(56, 28)).key
-    assert key != processor.patches(noise(56, 28, seed=1)).key
-    black = [processor.patches(Image.new("RGB", size)).key for size in ((56, 28), (28, 56))]
+    key = processor.patches(noise(56, 28)).hash
+    assert key == processor.patches(noise(56, 28)).hash
+    assert key != processor.patches(noise(56, 28, seed=1)).hash
+    black = [processor.patches(Image.new("RGB", size)).hash for size in ((56, 28), (28, 56))]
     assert black[0] != black[1]
 
 

@@ -1,8 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from conversations import assorted, make, picture
+from conversations import IMAGES, SHARED, assorted, by_hash, make, picture
 from torch import nn
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
@@ -12,6 +13,7 @@ from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.tiny import random_model
 from thinking_rl.model.weights import load_released, model_state, released_names
+from thinking_rl.types import Conversation
 
 RELEASED_PARAMETERS = 16_407_656_048
 """As the released model's module tree reports, with the routers' correction biases."""
@@ -37,11 +39,13 @@ def model(config):
     return model
 
 
-def logprobs(model, conversations, media):
-    row = pack_row(conversations, media)
-    values, entropy = model.token_logprobs(
-        row.input_ids, row.lengths, row.positions, row.pixel_values, row.grids, row.picture_order
-    )
+def packed(conversations, images=IMAGES):
+    return pack_row(conversations).packed(images, "cpu")
+
+
+def logprobs(model, conversations, images=IMAGES):
+    row = packed(conversations, images)
+    values, entropy = model.token_logprobs(row)
     assert entropy.shape == values.shape == row.positions.shape
     assert values.dtype == torch.float32
     return values
@@ -119,7 +123,6 @@ def test_rotary_settings_in_every_spelling(rope):
 
 
 def test_decoder_equals_transformers_one_sequence_at_a_time(model, config):
-    media = config.media_placeholder_token_id
     sequences = [make(config, seed, length) for seed, length in enumerate((5, 40, 12, 38))]
     settings = json.loads(config.text_config.to_json_string())
     reference = DeepseekV3ForCausalLM._from_config(
@@ -136,37 +139,33 @@ def test_decoder_equals_transformers_one_sequence_at_a_time(model, config):
             table = reference(ids[None]).logits[0].log_softmax(-1)
         own = torch.tensor(sequence.loss_mask).nonzero().flatten()
         expected.append(table[own - 1, ids[own]])
-    measured = logprobs(model, sequences, media)
+    measured = logprobs(model, sequences)
     assert measured.std() > 0.5
     assert (measured - torch.cat(expected)).abs().max() < 2e-5
 
 
 @pytest.mark.parametrize("shares_pictures", [True, False])
 def test_packed_equals_alone(model, config, shares_pictures):
-    media = config.media_placeholder_token_id
     conversations = assorted(config)
-    row = pack_row(conversations, media)
-    if shares_pictures:
-        assert row.picture_order == (0, 0, 1, 2)
-        together = logprobs(model, conversations, media)
-    else:
-        pictures = [p for one in conversations for p in one.pictures]
-        together, _ = model.token_logprobs(
-            row.input_ids,
-            row.lengths,
-            row.positions,
-            torch.cat([p.pixel_values for p in pictures]),
-            [p.grid_hw for p in pictures],
+    row = packed(conversations)
+    assert row.image_order == (0, 0, 1, 2)
+    if not shares_pictures:
+        pictures = [IMAGES[key] for one in conversations for key in one.image_hashes]
+        row = replace(
+            row,
+            pixel_values=torch.cat([p.pixel_values for p in pictures]),
+            grids=tuple(p.grid_hw for p in pictures),
+            image_order=(0, 1, 2, 3),
         )
-    alone = torch.cat([logprobs(model, [one], media) for one in conversations])
+    together, _ = model.token_logprobs(row)
+    alone = torch.cat([logprobs(model, [one]) for one in conversations])
     assert (together - alone).abs().max() < 2e-5
 
 
 def test_pictures_matter_and_stay_in_their_places(model, config):
-    media = config.media_placeholder_token_id
     one, two = picture(1, (4, 6)), picture(2, (4, 6))
     values = [
-        logprobs(model, [make(config, 1, 9, pictures)], media)
+        logprobs(model, [make(config, 1, 9, pictures)], by_hash(one, two))
         for pictures in ([one, two], [two, one], [one, one])
     ]
     for a in range(3):
@@ -176,25 +175,17 @@ def test_pictures_matter_and_stay_in_their_places(model, config):
 
 def test_forward_agrees_with_the_packed_path(model, config):
     conversation = assorted(config)[3]
-    row = pack_row([conversation], config.media_placeholder_token_id)
+    row = packed([conversation])
     with torch.no_grad():
         logits = model(
             row.input_ids[None],
             pixel_values=row.pixel_values,
             image_grid_hws=torch.tensor(row.grids),
         ).logits[0]
-        packed, entropy = model.token_logprobs(
-            row.input_ids, row.lengths, row.positions, row.pixel_values, row.grids
-        )
+        values, entropy = model.token_logprobs(row)
         labels = torch.full_like(row.input_ids, -100)
         labels[row.positions] = row.input_ids[row.positions]
-        packed_loss = model(
-            row.input_ids[None],
-            labels=labels[None],
-            lengths=row.lengths,
-            pixel_values=row.pixel_values,
-            image_grid_hws=row.grids,
-        ).loss
+        packed_loss = model(row=row).loss
         loss = model(
             row.input_ids[None],
             labels=labels[None],
@@ -203,20 +194,19 @@ def test_forward_agrees_with_the_packed_path(model, config):
         ).loss
     table = logits[row.positions - 1].log_softmax(-1)
     torch.testing.assert_close(
-        packed, table.gather(1, row.input_ids[row.positions, None])[:, 0], atol=2e-5, rtol=0
+        values, table.gather(1, row.input_ids[row.positions, None])[:, 0], atol=2e-5, rtol=0
     )
     torch.testing.assert_close(entropy, -(table.exp() * table).sum(-1), atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(packed_loss, loss, atol=1e-5, rtol=1e-5)
 
 
 def test_log_probs_do_not_depend_on_the_chunk(model, config, monkeypatch):
-    media = config.media_placeholder_token_id
-    whole = logprobs(model, assorted(config), media)
+    whole = logprobs(model, assorted(config))
     whole.sum().backward()
     gradient = model.language_model.lm_head.weight.grad.clone()
     model.zero_grad()
     monkeypatch.setattr(modeling, "LOGPROB_CHUNK", 7)
-    cut = logprobs(model, assorted(config), media)
+    cut = logprobs(model, assorted(config))
     cut.sum().backward()
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)
     torch.testing.assert_close(
@@ -225,7 +215,6 @@ def test_log_probs_do_not_depend_on_the_chunk(model, config, monkeypatch):
 
 
 def test_activation_checkpointing_recomputes_and_changes_nothing(model, config):
-    media = config.media_placeholder_token_id
     calls = []
     for block in (model.vision_tower.encoder.blocks[0], model.language_model.model.layers[1]):
         norm = getattr(block, "input_layernorm", None) or block.norm0
@@ -237,7 +226,7 @@ def test_activation_checkpointing_recomputes_and_changes_nothing(model, config):
         model.train()
         calls.clear()
         model.zero_grad()
-        logprobs(model, assorted(config), media).sum().backward()
+        logprobs(model, assorted(config)).sum().backward()
         assert len(calls) == expected_calls
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters()})
     for name, gradient in gradients[0].items():
@@ -247,7 +236,7 @@ def test_activation_checkpointing_recomputes_and_changes_nothing(model, config):
 @pytest.mark.parametrize("texts", [1, 2, 0], ids=["one", "two", "filler"])
 def test_text_only_rows_give_every_parameter_a_gradient(model, config, texts):
     row = [make(config, seed, 9) for seed in range(texts)]
-    values = logprobs(model, row, config.media_placeholder_token_id)
+    values = logprobs(model, row)
     values.sum().backward()
     missing = [name for name, p in model.named_parameters() if p.grad is None]
     assert missing == []
@@ -261,7 +250,7 @@ def test_the_unseen_expert_has_a_zero_gradient(model, config):
     for name, buffer in model.named_buffers():
         if name.endswith("correction_bias"):
             buffer[5] = -10.0
-    logprobs(model, assorted(config), config.media_placeholder_token_id).sum().backward()
+    logprobs(model, assorted(config)).sum().backward()
     for layer in model.language_model.model.layers[1:]:
         for weight in (layer.mlp.experts.gate_up_proj, layer.mlp.experts.down_proj):
             sizes = weight.grad.abs().sum((1, 2))
@@ -272,16 +261,15 @@ def test_the_unseen_expert_has_a_zero_gradient(model, config):
 @pytest.mark.parametrize("training", [True, False])
 def test_correction_bias_chooses_experts_but_does_not_weigh_them(model, config, training):
     model.train(training)
-    media = config.media_placeholder_token_id
     gate = model.language_model.model.layers[1].mlp.gate
     hidden = torch.randn(50, config.text_config.hidden_size)
-    before = logprobs(model, assorted(config), media)
+    before = logprobs(model, assorted(config))
     _, weights, chosen = gate(hidden)
     gate.e_score_correction_bias += torch.tensor([9.0, -9.0] * 4)
     _, new_weights, new_chosen = gate(hidden)
     assert (chosen % 2 == 1).any()
     assert (new_chosen % 2 == 0).all()
-    assert (logprobs(model, assorted(config), media) - before).abs().max() > 1e-3
+    assert (logprobs(model, assorted(config)) - before).abs().max() > 1e-3
     scores = (hidden @ gate.weight.T).sigmoid()
     for picked, weight in ((chosen, weights), (new_chosen, new_weights)):
         raw = scores.gather(1, picked)
@@ -315,7 +303,7 @@ def test_freezing(model, config, part):
     assert frozen == {name for name, _ in model.named_parameters() if PARTS[part](name)}
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    logprobs(model, assorted(config), config.media_placeholder_token_id).sum().backward()
+    logprobs(model, assorted(config)).sum().backward()
     optimizer.step()
     changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
     biases = {name for name in before if name.endswith("correction_bias")}
@@ -338,6 +326,23 @@ def test_placeholders_must_match_the_pictures(model, config):
         model(ids)
     with pytest.raises(ValueError, match="0 media placeholder tokens, but the images have 6"):
         model(ids * 0, pixel_values=picture(1, (4, 6)).pixel_values, image_grid_hws=[(4, 6)])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pictures", "message"),
+    [
+        (5, 1, "5 media placeholder tokens, but the images have 6"),
+        (7, 1, "7 media placeholder tokens, but the images have 6"),
+        (6, 0, "6 media placeholder tokens, but there is no image"),
+        (6, 2, "6 media placeholder tokens, but the images have 12"),
+    ],
+)
+def test_placeholders_of_a_row_must_match_its_pictures(model, config, tokens, pictures, message):
+    ids = (1, *[config.media_placeholder_token_id] * tokens, 2)
+    mask = (False,) * (len(ids) - 1) + (True,)
+    wrong = Conversation(ids, mask, (SHARED.hash,) * pictures)
+    with pytest.raises(ValueError, match=message):
+        model.token_logprobs(packed([wrong]))
 
 
 def test_load_released_gives_the_random_model_back(tiny_checkpoint, config):

@@ -1,11 +1,12 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
-from conversations import assorted, make, picture
+from conversations import IMAGES, LARGE, SHARED, SMALL, assorted, by_hash, make, picture
 
-from thinking_rl.learner.group import LearnerGroup
-from thinking_rl.learner.packing import Conversation, pack_row, split_by_tokens
+from thinking_rl.learner.group import deal, hashes_of
+from thinking_rl.learner.packing import pack_row, split_by_tokens
 from thinking_rl.model.attention import SegmentLayout, attend
 from thinking_rl.model.configuration import KimiVLConfig
 
@@ -19,7 +20,7 @@ def config():
 
 def test_a_row_holds_its_sequences_end_to_end(config):
     conversations = assorted(config)
-    row = pack_row(conversations, MEDIA)
+    row = pack_row(conversations)
     assert row.lengths == tuple(len(one.token_ids) for one in conversations)
     assert row.advantages.tolist() == [1.0, -0.5, -1.0, 0.5, 0.25]
     at, wanted = 0, []
@@ -28,35 +29,49 @@ def test_a_row_holds_its_sequences_end_to_end(config):
         wanted += [(at + i, number) for i, own in enumerate(one.loss_mask) if own]
         at += len(one.token_ids)
     assert list(zip(row.positions.tolist(), row.seq_ids.tolist(), strict=True)) == wanted
-    assert row.grids == ((4, 6), (18, 10), (2, 2))
-    assert row.picture_order == (0, 0, 1, 2)
-    assert row.pixel_values is not None
-    assert torch.equal(row.pixel_values[24 : 24 + 180], picture(3, (18, 10)).pixel_values)
+    assert row.image_hashes == (SHARED.hash, LARGE.hash, SMALL.hash)
+    assert row.image_order == (0, 0, 1, 2)
+
+
+def test_a_row_gets_its_pictures_and_no_others(config):
+    row = pack_row(assorted(config))
+    others = by_hash(picture(7, (4, 6)))
+    packed = row.packed(others | IMAGES, "cpu")
+    assert torch.equal(packed.input_ids, row.input_ids)
+    assert torch.equal(packed.positions, row.positions)
+    assert (packed.lengths, packed.image_order) == (row.lengths, row.image_order)
+    assert packed.grids == ((4, 6), (18, 10), (2, 2))
+    assert packed.pixel_values is not None
+    assert len(packed.pixel_values) == 24 + 180 + 4
+    assert torch.equal(packed.pixel_values[24 : 24 + 180], LARGE.pixel_values)
+    with pytest.raises(KeyError):
+        row.packed(others, "cpu")
 
 
 def test_pictures_are_shared_by_content_and_not_by_size(config):
     equal, other = picture(1, (4, 6)), picture(2, (4, 6))
-    row = pack_row([make(config, 1, 3, [equal, other, picture(1, (4, 6))])], MEDIA)
-    assert row.picture_order == (0, 1, 0)
-    assert row.pixel_values is not None
-    assert len(row.pixel_values) == 48
+    row = pack_row([make(config, 1, 3, [equal, other, picture(1, (4, 6))])])
+    assert row.image_order == (0, 1, 0)
+    packed = row.packed(by_hash(equal, other), "cpu")
+    assert packed.pixel_values is not None
+    assert len(packed.pixel_values) == 48
 
 
 def test_a_row_without_sequences_is_a_filler():
-    row = pack_row([], MEDIA)
+    row = pack_row([])
     assert len(row.input_ids) == 2
     assert MEDIA not in row.input_ids
     assert len(row.positions) == len(row.seq_ids) == 0
-    assert row.pixel_values is None
-    assert row.grids == row.picture_order == ()
+    assert row.image_hashes == row.image_order == ()
+    packed = row.packed({}, "cpu")
+    assert packed.pixel_values is None
+    assert packed.grids == packed.image_order == ()
 
 
-@pytest.mark.parametrize(("tokens", "pictures"), [(5, 1), (7, 1), (6, 0), (6, 2)])
-def test_placeholders_must_match(tokens, pictures):
-    ids = (1, *[MEDIA] * tokens, 2)
-    wrong = Conversation(ids, (False,) * len(ids), (picture(1, (4, 6)),) * pictures)
-    with pytest.raises(ValueError, match=f"{tokens} media placeholder tokens, but its {pictures} "):
-        pack_row([wrong], MEDIA)
+def test_a_first_token_cannot_be_learned(config):
+    one = make(config, 1, 3)
+    with pytest.raises(AssertionError, match="nothing to be predicted from"):
+        pack_row([replace(one, loss_mask=(True,) * len(one.token_ids))])
 
 
 def test_split_by_tokens():
@@ -67,18 +82,21 @@ def test_split_by_tokens():
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_work_is_dealt_in_as_many_rows_for_each_rank(config, world_size):
-    group = LearnerGroup.__new__(LearnerGroup)  # its processes are not needed here
-    group.world_size, group.tokens_per_microbatch, group.media_token_id = world_size, 40, MEDIA
     conversations = assorted(config)
-    packed, dealt = group._deal(conversations)
-    assert len(packed) == len(dealt) == world_size
-    assert len({len(rows) for rows in packed}) == 1
+    dealt = deal(conversations, tokens_per_row=40, world_size=world_size)
+    assert len(dealt) == world_size
+    assert len({len(share) for share in dealt}) == 1
     assert sorted(i for share in dealt for row in share for i in row) == [0, 1, 2, 3, 4]
-    for rows, share in zip(packed, dealt, strict=True):
-        for row, members in zip(rows, share, strict=True):
+    for share in dealt:
+        packed = [pack_row([conversations[i] for i in members]) for members in share]
+        for row, members in zip(packed, share, strict=True):
             lengths = [len(conversations[i].token_ids) for i in members]
             assert list(row.lengths) == (lengths or [2])
             assert len(members) < 2 or sum(lengths) <= 40
+        wanted = [
+            key for members in share for i in members for key in conversations[i].image_hashes
+        ]
+        assert hashes_of(packed) == list(dict.fromkeys(wanted))
 
 
 @pytest.mark.parametrize(("causal", "max_padding"), [(True, 0.0), (True, 0.2), (False, 0.0)])

@@ -9,11 +9,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
 from thinking_rl.model.configuration import KimiVLConfig
-from thinking_rl.model.images import KimiVLImageProcessor
+from thinking_rl.model.images import CutImage, KimiVLImageProcessor
 from thinking_rl.model.processing import (
     KimiVLProcessor,
     check_placeholders,
-    collapse_placeholders,
     load_processor,
     problem_messages,
     register_processing,
@@ -90,12 +89,44 @@ def test_both_renderers_agree(processor, name, generate):
     encoded = processor(text=written, images=pictures(messages) or None, return_tensors="pt")
     rendered = processor.render(messages, add_generation_prompt=generate)
     assert rendered.token_ids == encoded["input_ids"][0].tolist()
-    assert rendered.pil_images == pictures(messages)
+    cut = [processor.image_processor.patches(picture) for picture in pictures(messages)]
+    assert [one.hash for one in rendered.images] == [one.hash for one in cut]
     if rendered.images:
-        stacked = torch.cat([patches.pixel_values for patches in rendered.images])
+        stacked = torch.cat([one.pixel_values for one in cut])
         assert torch.equal(stacked, encoded["pixel_values"])
-        grids = [list(patches.grid_hw) for patches in rendered.images]
+        grids = [list(one.grid_hw) for one in rendered.images]
         assert grids == encoded["image_grid_hws"].tolist()
+
+
+@pytest.mark.parametrize("generate", [True, False])
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_picture_and_its_grid_render_alike(processor, name, generate):
+    def grids_alone(part):
+        if part["type"] != "image":
+            return part
+        patches = processor.image_processor.patches(part["image"])
+        return image(CutImage(patches.hash, patches.grid_hw))
+
+    messages = [
+        message
+        if isinstance(message["content"], str)
+        else message | {"content": [grids_alone(part) for part in message["content"]]}
+        for message in CONVERSATIONS[name]
+    ]
+    pictured = processor.render(CONVERSATIONS[name], add_generation_prompt=generate)
+    rendered = processor.render(messages, add_generation_prompt=generate)
+    assert rendered.token_ids == pictured.token_ids
+    assert rendered.assistant_mask == pictured.assistant_mask
+    assert [one.hash for one in rendered.images] == [one.hash for one in pictured.images]
+
+
+def one_each(token_ids, media):
+    """The ids with one placeholder in place of each run of them, as the template writes it."""
+    return [
+        token_id
+        for place, token_id in enumerate(token_ids)
+        if token_id != media or token_ids[place - 1] != media
+    ]
 
 
 def test_template_text(processor):
@@ -108,7 +139,7 @@ def test_template_text(processor):
         "<|im_assistant|>assistant<|im_middle|>"
     )
     ids = processor.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-    assert ids["input_ids"] == collapse_placeholders(rendered.token_ids, processor.media_token_id)
+    assert ids["input_ids"] == one_each(rendered.token_ids, processor.media_token_id)
 
 
 def test_a_short_question_costs_few_tokens(processor):
@@ -186,7 +217,7 @@ def test_placeholder_check(processor):
         check_placeholders([*rendered.token_ids, media], rendered.images, media)
     with pytest.raises(ValueError, match=r"has 5 image placeholders .* its 1 images need 2"):
         check_placeholders(rendered.token_ids, rendered.images[:1], media)
-    collapsed = collapse_placeholders(rendered.token_ids, media)
+    collapsed = one_each(rendered.token_ids, media)
     assert collapsed.count(media) == 2
     with pytest.raises(ValueError, match="has 2 image placeholders"):
         check_placeholders(collapsed, rendered.images, media)

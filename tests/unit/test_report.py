@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from eval.statistics import wilson_interval
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report import progress
 from thinking_rl.report.card import model_card
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.progress import Reporter
-from thinking_rl.report.summary import Evaluation, wilson_interval, write_summary
+from thinking_rl.report.summary import Evaluation, write_summary
 
 
 @pytest.fixture
@@ -49,16 +51,20 @@ def plain() -> Console:
     return Console(file=io.StringIO(), force_terminal=False, width=40)
 
 
+def folder(recipe: Recipe) -> RunFolder:
+    return RunFolder.at(recipe.run_dir)
+
+
 def shown(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_metrics_round_trip(tmp_path: Path) -> None:
-    writer = MetricsWriter(tmp_path)
+    writer = MetricsWriter(RunFolder(tmp_path))
     writer.write("rl", {"iteration": 1}, {"loss": np.float32(0.5), "kl": math.nan, "n": 3})
     writer.write("sft", {"step": 9}, {"loss": math.inf, "note": "ok"})
-    rows = read_metrics(tmp_path)  # before closing: every row is flushed
+    rows = read_metrics(RunFolder(tmp_path))  # before closing: every row is flushed
     writer.close()
     assert [row.pop("time") > 1e9 for row in rows] == [True, True]
     assert rows == [
@@ -69,18 +75,18 @@ def test_metrics_round_trip(tmp_path: Path) -> None:
 
 def test_metrics_survive_a_restart_and_a_torn_row(tmp_path: Path) -> None:
     for value in (1, 2):
-        writer = MetricsWriter(tmp_path)
+        writer = MetricsWriter(RunFolder(tmp_path))
         writer.write("rl", {"iteration": value}, {})
         writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "r')
-    assert [row["iteration"] for row in read_metrics(tmp_path)] == [1, 2]
+    assert [row["iteration"] for row in read_metrics(RunFolder(tmp_path))] == [1, 2]
 
 
 def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    writer = MetricsWriter(tmp_path)
+    writer = MetricsWriter(RunFolder(tmp_path))
     writer.write("rl", {"iteration": 2}, {"reward": 0.25, "kl": math.nan, "note": "x"})
     writer.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -93,7 +99,7 @@ def test_plain_progress_is_one_line_a_step(
     recipe: Recipe, plain: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
-    reporter = Reporter(recipe.run_dir, recipe, plain)
+    reporter = Reporter(folder(recipe), recipe, plain)
     with reporter.stage("rl", 2):
         for iteration in range(2):
             reporter.step(iteration, {"reward": 0.125, "length": 1234.5, "tokens": 10, "x": 1})
@@ -110,17 +116,17 @@ def test_plain_progress_of_fast_steps_is_thinned_but_ends_complete(
     recipe: Recipe, plain: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 3600.0)
-    reporter = Reporter(recipe.run_dir, recipe, plain)
+    reporter = Reporter(folder(recipe), recipe, plain)
     with reporter.stage("sft", 50):
         for step in range(50):
             reporter.step(step, {"loss": 1.0})
     reporter.close()
     assert [line.split()[1] for line in shown(plain).splitlines()] == ["1/50", "50/50"]
-    assert [row["step"] for row in read_metrics(recipe.run_dir)] == list(range(50))
+    assert [row["step"] for row in read_metrics(folder(recipe))] == list(range(50))
 
 
 def test_seconds_per_phase_go_into_the_next_row_only(recipe: Recipe, plain: Console) -> None:
-    reporter = Reporter(recipe.run_dir, recipe, plain)
+    reporter = Reporter(folder(recipe), recipe, plain)
     with reporter.stage("rl", 2):
         for _ in range(2):
             with reporter.timer("rollout"):
@@ -128,7 +134,7 @@ def test_seconds_per_phase_go_into_the_next_row_only(recipe: Recipe, plain: Cons
         reporter.step(0, {"tokens": 100})
         reporter.step(1, {})
     reporter.close()
-    first, second = read_metrics(recipe.run_dir)
+    first, second = read_metrics(folder(recipe))
     assert 0 <= first["seconds/rollout"] <= first["seconds"]
     assert first["tokens_per_s"] == pytest.approx(100 / first["seconds"])
     assert "seconds/rollout" not in second
@@ -136,7 +142,7 @@ def test_seconds_per_phase_go_into_the_next_row_only(recipe: Recipe, plain: Cons
 
 def test_live_progress_on_a_terminal(recipe: Recipe) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
-    reporter = Reporter(recipe.run_dir, recipe, terminal)
+    reporter = Reporter(folder(recipe), recipe, terminal)
     with reporter.stage("rl", 1):
         reporter.step(0, {"reward": 0.5})
         reporter.log("checkpoint written")
@@ -152,31 +158,34 @@ def test_a_broken_display_does_not_stop_the_run(recipe: Recipe, terminal: bool) 
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    reporter = Reporter(recipe.run_dir, recipe, Console(file=Closed(), force_terminal=terminal))
+    reporter = Reporter(folder(recipe), recipe, Console(file=Closed(), force_terminal=terminal))
     with reporter.stage("rl", 1):
         reporter.step(0, {"reward": "not a number"})
     reporter.evaluation("after_rl", 1, 2)
     reporter.finish()
-    assert (Path(recipe.run_dir) / "summary.json").is_file()
-    assert len(read_metrics(recipe.run_dir)) == 2
+    assert folder(recipe).summary.is_file()
+    assert len(read_metrics(folder(recipe))) == 2
 
 
 def test_summary_of_a_run(recipe: Recipe, plain: Console) -> None:
-    reporter = Reporter(recipe.run_dir, recipe, plain)
+    reporter = Reporter(folder(recipe), recipe, plain)
     reporter.evaluation("start", 0, 200)
     with reporter.stage("rl", 4):
         reporter.evaluation("iteration_2", 50, 200, {"length": math.nan})
     reporter.evaluation("after_rl", 132, 200)
+    for count in (3, 4):
+        reporter.count("images_decoded", count)
     returned = reporter.finish()
-    written = json.loads((Path(recipe.run_dir) / "summary.json").read_text())
+    written = json.loads(folder(recipe).summary.read_text())
     assert written == returned
     assert written["accuracy"] == {"start": 0.0, "after_sft": None, "after_rl": 0.66}
     assert written["evaluations"]["iteration_2"]["length"] is None
     assert (written["evaluations"]["after_rl"]["correct"], written["seed"]) == (132, 3)
     assert written["seconds"]["rl"] >= 0
+    assert written["counts"] == {"images_decoded": 7}
     assert written["recipe"] == recipe.model_dump(mode="json")
     assert written["versions"]["torch"]
-    rows = [row for row in read_metrics(recipe.run_dir) if row["stage"] == "evaluation"]
+    rows = [row for row in read_metrics(folder(recipe)) if row["stage"] == "evaluation"]
     assert [(row["name"], row["iteration"]) for row in rows] == [
         ("start", 0),
         ("iteration_2", 2),
@@ -194,7 +203,7 @@ def test_wilson_bounds_solve_the_score_equation(correct: int, total: int) -> Non
 
 
 def test_nothing_evaluated_is_not_zero(recipe: Recipe, tmp_path: Path) -> None:
-    written = write_summary(tmp_path, recipe, {"start": Evaluation(0, 0)}, {})
+    written = write_summary(RunFolder(tmp_path), recipe, {"start": Evaluation(0, 0)}, {}, {})
     assert written["accuracy"]["start"] is None
     assert written["evaluations"]["start"]["interval_95"] == [0.0, 1.0]
 
@@ -202,7 +211,8 @@ def test_nothing_evaluated_is_not_zero(recipe: Recipe, tmp_path: Path) -> None:
 def test_model_card_is_valid_for_the_hub(recipe: Recipe, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     evaluations = {"start": Evaluation(2, 200), "after_rl": Evaluation(132, 200)}
-    text = model_card(recipe, write_summary(tmp_path, recipe, evaluations, {"rl": 61.0}))
+    summary = write_summary(RunFolder(tmp_path), recipe, evaluations, {"rl": 61.0}, {})
+    text = model_card(recipe, summary)
     data = hub.ModelCard(text).data
     assert data.base_model == "moonshotai/Kimi-VL-A3B-Instruct"
     assert data.datasets == ["hiyouga/geometry3k"]
@@ -216,6 +226,6 @@ def test_model_card_is_valid_for_the_hub(recipe: Recipe, tmp_path: Path) -> None
 
 def test_model_card_names_no_local_paths_as_hub_ids(recipe: Recipe, tmp_path: Path) -> None:
     local = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": "tiny"})})
-    text = model_card(local, write_summary(tmp_path, local, {}, {}))
+    text = model_card(local, write_summary(RunFolder(tmp_path), local, {}, {}, {}))
     assert "base_model" not in text
     assert "Not evaluated." in text

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import get_scheduler
 
-from rollouts.collect import Prompt, Sampling
+from rollouts.prompts import Prompt, Sampling
 from thinking_rl import rl as loop
 from thinking_rl.algorithm.advantage import set_advantages
-from thinking_rl.publication.agreement import Agreement
+from thinking_rl.model.images import CutImage
+from thinking_rl.publication import publish
+from thinking_rl.publication.agreement import Agreement, AgreementError
+from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
-from thinking_rl.rl import learning_rates, length_weight, minibatches, rollout_metrics, step_metrics
+from thinking_rl.report.iteration import rollout_metrics, step_metrics
+from thinking_rl.rl import learning_rates, length_weight, minibatches
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
 
 RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
@@ -32,10 +38,6 @@ def group(name: str, *scores: Score) -> Group:
     return Group(Problem(name, "q", "1"), answers, scores)
 
 
-def prompts(groups: list[Group]) -> list[Prompt]:
-    return [Prompt(one.problem, (1, 2), (), ()) for one in groups]
-
-
 def test_groups_without_signal_are_left_out() -> None:
     groups = [
         group("all right", RIGHT, RIGHT),
@@ -46,7 +48,7 @@ def test_groups_without_signal_are_left_out() -> None:
         group("all wrong", WRONG, WRONG),
     ]
     groups = set_advantages(groups, length_weight=0.0)
-    parts = minibatches(prompts(groups), groups, steps=4)
+    parts = minibatches(groups, steps=4)
     assert [[one.advantage for one in part] for part in parts] == [[0.5, -0.5], [-0.5, 0.5]]
     assert [one.token_ids[2:] for one in parts[0]] == [(10,), (11, 11)]
     metrics = rollout_metrics(groups)
@@ -63,13 +65,13 @@ def test_groups_without_signal_are_left_out() -> None:
 
 def test_equal_rewards_make_no_batch() -> None:
     groups = set_advantages([group("a", RIGHT, RIGHT), group("b", WRONG, WRONG)], 0.0)
-    assert minibatches(prompts(groups), groups, steps=4) == []
+    assert minibatches(groups, steps=4) == []
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_every_response_is_in_one_minibatch(steps: int) -> None:
     groups = set_advantages([group(f"{n}", RIGHT, WRONG) for n in range(7)], 0.0)
-    parts = minibatches(prompts(groups), groups, steps)
+    parts = minibatches(groups, steps)
     assert len(parts) == min(steps, 7)
     sizes = [len(part) for part in parts]
     assert sum(sizes) == 14
@@ -102,39 +104,110 @@ def test_the_length_reward_starts_late() -> None:
     assert RL.model_fields["length_reward"].default.weight == 0.0
 
 
-@pytest.mark.parametrize(("held_out", "engines", "expected"), [(9, 1, 4), (3, 1, 3), (2, 5, 5)])
-def test_every_engine_is_proved(
-    monkeypatch: pytest.MonkeyPatch, held_out: int, engines: int, expected: int
-) -> None:
-    asked: list[Prompt] = []
-    monkeypatch.setattr(loop, "collect", lambda _, __, given, ___: asked.extend(given))
-    monkeypatch.setattr(loop, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
-    rl = SimpleNamespace(agreement_responses=4, agreement_tolerance=1e-6)
-    run = SimpleNamespace(
-        recipe=SimpleNamespace(rl=rl, model=SimpleNamespace(dtype="float32")),
-        held_out=prompts([group(str(i), RIGHT) for i in range(held_out)]),
-        pool=SimpleNamespace(engines=[None] * engines),
-        sampling=Sampling(samples=8, max_tokens=64, temperature=1.0),
-        processor=None,
+def held_out(number: int) -> Prompt:
+    """A prompt; the odd ones have a picture."""
+    images = (CutImage("x", (2, 2)),) if number % 2 else ()
+    return Prompt(Problem(str(number), "q", "1"), (1, 2), images)
+
+
+class Stages:
+    """In place of pool and learner: notes what it is asked, in order."""
+
+    def __init__(self, engines: int) -> None:
+        self.engines = [None] * engines
+        self.version, self.said = 4, []
+
+    def wake(self, part: str) -> None:
+        self.said.append(f"wake {part}")
+
+    def weight_buckets(self, limit_bytes: int) -> list[str]:
+        self.said.append(f"weights in blocks of {limit_bytes}")
+        return ["block"]
+
+    def publish(self, buckets: list[str], version: int) -> None:
+        self.said.append(f"publish {buckets} as {version}")
+        self.version = version
+
+    @contextmanager
+    def timer(self, phase: str) -> Iterator[None]:
+        self.said.append(phase)
+        yield
+
+
+def publisher(stages: Stages, prompts: int, longest: int = 200) -> Publisher:
+    return Publisher(
+        pool=stages,  # pyright: ignore[reportArgumentType]
+        processor=None,  # pyright: ignore[reportArgumentType]
+        prompts=[held_out(number) for number in range(prompts)],
+        sampling=Sampling(samples=8, max_response_tokens=longest, temperature=0.7, top_p=0.9),
+        responses=4,
+        dtype="float32",
+        tolerance=1e-6,
+        timer=stages.timer,
     )
-    loop.prove(run, None, "now")  # pyright: ignore[reportArgumentType]
-    assert len(asked) == expected
-    assert len({prompt.problem.id for prompt in asked}) == min(held_out, expected)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Prompt], Sampling]]:
+    """What the engines are asked for a proof, which then agrees."""
+    asked: list[tuple[list[Prompt], Sampling]] = []
+    monkeypatch.setattr(publish, "collect", lambda _, __, *given: asked.append(given))
+    monkeypatch.setattr(publish, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
+    return asked
+
+
+@pytest.mark.parametrize(("prompts", "engines", "expected"), [(9, 1, 4), (3, 1, 3), (2, 5, 5)])
+def test_every_engine_is_proved(asked, prompts: int, engines: int, expected: int) -> None:
+    publisher(Stages(engines), prompts).prove(None, "now")  # pyright: ignore[reportArgumentType]
+    [(given, sampling)] = asked
+    assert len(given) == expected
+    assert len({prompt.problem.id for prompt in given}) == min(prompts, expected)
+    pictured = [bool(prompt.images) for prompt in given[:prompts]]
+    assert pictured == sorted(pictured, reverse=True)
+    assert pictured[0]
+    assert sampling == Sampling(samples=1, max_response_tokens=64, temperature=0.7, top_p=0.9)
+
+
+def test_a_proof_is_no_longer_than_responses_are(asked) -> None:
+    stages = publisher(Stages(1), 2, longest=16)
+    stages.prove(None, "now", seed=5)  # pyright: ignore[reportArgumentType]
+    [(_, sampling)] = asked
+    assert (sampling.max_response_tokens, sampling.seed) == (16, 5)
+
+
+def test_a_publication_wakes_sends_and_proves(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = Stages(1)
+    publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
+    assert stages.said == [
+        "publish",
+        "wake weights",
+        f"weights in blocks of {2**30}",
+        "publish ['block'] as 5",
+        "wake kv_cache",
+        "prove",
+    ]
+    monkeypatch.setattr(publish, "measure", lambda *_: Agreement(2e-6, 0.0, 1, "token 3"))
+    with pytest.raises(AgreementError, match="^after publication 6: "):
+        publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
 
 
 def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     due: list[tuple[str, int]] = []
-    monkeypatch.setattr(loop, "run_benchmarks", lambda run, done: due.append(("benchmarks", done)))
+    monkeypatch.setattr(
+        loop, "measure_benchmarks", lambda _, done: due.append(("benchmarks", done))
+    )
     monkeypatch.setattr(
         loop, "save_checkpoint", lambda *given: due.append(("checkpoint", given[-1]))
     )
+    monkeypatch.setattr(
+        loop, "evaluate", lambda _, name: due.append(("evaluate", int(name[len("iteration_") :])))
+    )
     every = {"evaluate_every": 2, "benchmarks_every": 3, "checkpoint_every": 4}
-    run = SimpleNamespace(
+    session = SimpleNamespace(
         recipe=SimpleNamespace(rl=SimpleNamespace(iterations=6, **every)),
-        evaluate=lambda name: due.append(("evaluate", int(name.removeprefix("iteration_")))),
     )
     for done in range(1, 7):
-        loop.after_iteration(run, None, None, done)  # pyright: ignore[reportArgumentType]
+        loop.after_iteration(session, None, done)  # pyright: ignore[reportArgumentType]
     assert due == [
         ("evaluate", 2),
         ("benchmarks", 3),

@@ -89,10 +89,13 @@ class GroupCounts:
     """
 
     total: int
+    """All groups."""
     with_signal: int
     """Some response moves the policy."""
     all_right: int
+    """Every response that counts is right."""
     all_wrong: int
+    """Every response that counts is wrong."""
     not_graded: int
     """Fewer than two responses could be graded."""
 

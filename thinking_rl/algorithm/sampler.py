@@ -25,6 +25,31 @@ class ProblemStream(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class Sampler(Protocol):
+    """Decides which problems an iteration works on."""
+
+    def draw(self, n: int) -> list[Problem]:
+        """n problems."""
+        ...
+
+    def record(self, groups: Iterable[Group]) -> None:
+        """Learn from what became of them."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        ...
+
+
+def make_sampler(stream: ProblemStream) -> Sampler:
+    """The sampler of a run."""
+    return UniformSampler(stream)
+
+
 class UniformSampler:
     """Takes the problems as the stream delivers them, whatever became of earlier ones."""
 

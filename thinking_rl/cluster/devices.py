@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,7 +15,8 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from thinking_rl.cluster.placement import Layout, bundles
+from thinking_rl.cluster.logs import LOG_VARIABLE
+from thinking_rl.cluster.placement import Placement, bundles
 
 PLACEMENT_TIMEOUT_S = 300.0
 
@@ -32,18 +34,24 @@ class Cluster:
     """Ray options of every actor of a run."""
 
     engines: list[dict[str, Any]]
+    """Of each engine."""
     learners: list[dict[str, Any]]
+    """Of each learner worker, in the order of their ranks."""
     on_cpu: bool
+    """Whether the cluster has no GPU, so that all actors share the cores."""
     threads: int
-    """CPU threads of each engine, and of each learner worker that is not told otherwise"""
+    """CPU threads of each engine, and of each learner worker that is not told otherwise."""
 
 
 @contextmanager
-def cluster(layout: Layout) -> Iterator[Cluster]:
+def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
     """Start Ray (or join the cluster given), reserve devices, and end it all afterwards.
 
     With GPUs, `shared` puts engine i and learner i on the same GPU, each with half of it in Ray's
     books; `separate` gives each its own. Without GPUs all share the cores.
+
+    Args:
+        log: file that the actors' output is appended to (see `speak_into_log`).
 
     Raises:
         ValueError: the cluster has not enough GPUs for the recipe.
@@ -51,8 +59,8 @@ def cluster(layout: Layout) -> Iterator[Cluster]:
     # Ray runs its workers at low priority, which is for machines that do something else as well.
     os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
-        address=layout.ray_address,
-        include_dashboard=False if layout.ray_address is None else None,
+        address=placement.ray_address,
+        include_dashboard=False if placement.ray_address is None else None,
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="thinking_rl",
@@ -61,15 +69,15 @@ def cluster(layout: Layout) -> Iterator[Cluster]:
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if gpus == 0:
-            yield _on_cpu(layout)
+            yield _on_cpu(placement, log)
             return
-        reserved = bundles(layout)
+        reserved = bundles(placement)
         needed = sum(int(bundle["GPU"]) for bundle in reserved)
         if needed > gpus:
+            how = "shared" if placement.shared else "separate"
             raise ValueError(
-                f"{needed} GPUs are needed ({layout.engines} engines, {layout.learners} learner "
-                f"workers, placement {'shared' if layout.shared else 'separate'}), the cluster "
-                f"has {gpus}"
+                f"{needed} GPUs are needed ({placement.engines} engines, {placement.learners} "
+                f"learner workers, placement {how}), the cluster has {gpus}"
             )
         group = placement_group(reserved, strategy="PACK")
         try:
@@ -80,29 +88,31 @@ def cluster(layout: Layout) -> Iterator[Cluster]:
                 f"the moment: {ray.available_resources()}. Something else may hold its GPUs or "
                 "CPUs: see `ray status`"
             ) from None
-        yield _on_gpus(layout, group)
+        yield _on_gpus(placement, group, log)
     finally:
         if group is not None:
             remove_placement_group(group)
         ray.shutdown()
 
 
-def _on_gpus(layout: Layout, group: Any) -> Cluster:
+def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
     def options(bundle: int, share: float) -> dict[str, Any]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
-        return {"num_gpus": share, "num_cpus": 1, "scheduling_strategy": strategy}
+        environment = {"runtime_env": {"env_vars": _log_variable(log)}}
+        return {"num_gpus": share, "num_cpus": 1, "scheduling_strategy": strategy, **environment}
 
-    first = 0 if layout.shared else layout.engines
-    engine_share = 0.5 if layout.shared else layout.tensor_parallel
+    first = 0 if placement.shared else placement.engines
+    learner_share = 0.5 if placement.shared else 1
+    engine_share = 0.5 if placement.shared else placement.tensor_parallel
     return Cluster(
-        engines=[options(i, engine_share) for i in range(layout.engines)],
-        learners=[options(first + i, 0.5 if layout.shared else 1) for i in range(layout.learners)],
+        engines=[options(i, engine_share) for i in range(placement.engines)],
+        learners=[options(first + i, learner_share) for i in range(placement.learners)],
         on_cpu=False,
-        threads=max(1, (os.cpu_count() or 1) // (2 * max(1, layout.learners))),
+        threads=max(1, (os.cpu_count() or 1) // (2 * max(1, placement.learners))),
     )
 
 
-def _on_cpu(layout: Layout) -> Cluster:
+def _on_cpu(placement: Placement, log: Path | None) -> Cluster:
     cores = len(os.sched_getaffinity(0))
 
     def options(count: int) -> list[dict[str, Any]]:
@@ -112,12 +122,17 @@ def _on_cpu(layout: Layout) -> Cluster:
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
             **KEEP_FREED_MEMORY,
+            **_log_variable(log),
         }
         return [{"num_cpus": 0, "runtime_env": {"env_vars": environment}}] * count
 
     return Cluster(
-        engines=options(layout.engines),
-        learners=options(layout.learners),
+        engines=options(placement.engines),
+        learners=options(placement.learners),
         on_cpu=True,
-        threads=max(1, cores // max(layout.engines, layout.learners)),
+        threads=max(1, cores // max(placement.engines, placement.learners)),
     )
+
+
+def _log_variable(log: Path | None) -> dict[str, str]:
+    return {LOG_VARIABLE: str(log)} if log else {}

@@ -8,19 +8,24 @@ from thinking_rl.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Layout:
+class Placement:
     """How many actors there are, and what they share. The words are those of the recipe."""
 
     engines: int = 1
+    """vLLM engines."""
     tensor_parallel: int = 1
+    """GPUs that each engine's weights are split over."""
     learners: int = 0
+    """Learner workers; 0 where nothing is trained."""
     shared: bool = False
+    """Whether engine i and learner worker i take turns on one GPU."""
     ray_address: str | None = None
+    """Of a running Ray cluster to join; None: Ray is started."""
 
 
-def layout_of(recipe: Recipe) -> Layout:
+def placement_of(recipe: Recipe) -> Placement:
     """The actors of a run."""
-    return Layout(
+    return Placement(
         engines=recipe.rollout.engines,
         tensor_parallel=recipe.rollout.tensor_parallel,
         learners=recipe.learner.workers,
@@ -29,22 +34,22 @@ def layout_of(recipe: Recipe) -> Layout:
     )
 
 
-def bundles(layout: Layout) -> list[dict[str, float]]:
+def bundles(placement: Placement) -> list[dict[str, float]]:
     """GPUs and CPUs to reserve together, for engines first, then learner workers; where they
     share, for each pair.
 
     Raises:
         ValueError: engines and learner workers cannot be paired.
     """
-    if layout.shared:
-        engines, parallel = layout.engines, layout.tensor_parallel
-        if engines != layout.learners or parallel != 1:
+    if placement.shared:
+        engines, parallel = placement.engines, placement.tensor_parallel
+        if engines != placement.learners or parallel != 1:
             raise ValueError(
                 "rollout.placement: shared puts one engine and one learner worker on each GPU: "
                 f"rollout.engines ({engines}) must equal learner.workers "
-                f"({layout.learners}) and rollout.tensor_parallel ({parallel}) be 1"
+                f"({placement.learners}) and rollout.tensor_parallel ({parallel}) be 1"
             )
-        return [{"GPU": 1, "CPU": 2}] * layout.learners
-    engine: dict[str, float] = {"GPU": layout.tensor_parallel, "CPU": 1}
+        return [{"GPU": 1, "CPU": 2}] * placement.learners
+    engine: dict[str, float] = {"GPU": placement.tensor_parallel, "CPU": 1}
     learner: dict[str, float] = {"GPU": 1, "CPU": 1}
-    return [engine] * layout.engines + [learner] * layout.learners
+    return [engine] * placement.engines + [learner] * placement.learners

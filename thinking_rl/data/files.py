@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from thinking_rl.files.hub import is_hub_id
 from thinking_rl.recipe.schema import Source
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -23,22 +24,19 @@ class Row:
     where: str
     """For messages: `file, row N`, counted from 1."""
     values: dict[str, Any]
+    """Column -> what stands in it."""
     root: Path | None
     """Folder that image paths are relative to; None for a hub data set without `image_root`."""
-
-
-def is_hub_id(source: Source) -> bool:
-    """Whether the path names a data set of the hub: `owner/name`, and nothing here has it."""
-    path = source.path or ""
-    looks_like_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) is not None
-    return looks_like_id and not path.endswith(SUFFIXES) and not Path(path).exists()
 
 
 def data_files(source: Source) -> list[Path]:
     """The jsonl and parquet files of a local source, sorted by name.
 
     In a folder whose files are named after splits (`train-00000.parquet`) only those of
-    `source.split` are read. Raises ValueError where there is nothing to read.
+    `source.split` are read.
+
+    Raises:
+        ValueError: there is nothing to read.
     """
     assert source.path is not None  # the recipe sees to it
     path = Path(source.path).expanduser()
@@ -70,7 +68,7 @@ def _split_of(file: Path) -> str | None:
 
 def read_rows(source: Source, limit: int | None = None) -> Iterator[Row]:
     """The rows of a source in their order, at most `limit` of them."""
-    rows = _hub_rows(source) if is_hub_id(source) else _local_rows(source)
+    rows = _hub_rows(source) if is_hub_id(source.path or "") else _local_rows(source)
     return islice(rows, limit)
 
 

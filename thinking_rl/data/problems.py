@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thinking_rl.data.example import Example
-from thinking_rl.data.files import Row, count_rows, data_files, is_hub_id, read_rows
+from thinking_rl.data.files import Row, count_rows, data_files, read_rows
 from thinking_rl.data.formats import FIELDS, FORMATS, Fields, Format
 from thinking_rl.data.images import Marks, image_sources
+from thinking_rl.files.hub import is_hub_id
+from thinking_rl.names import did_you_mean
 from thinking_rl.recipe.schema import FAMILIES, Source
 from thinking_rl.types import ImageSource, Problem
 
@@ -26,7 +27,9 @@ def load_problems(
 
     In the source's order, or shuffled by `seed` where one is given. Ids are the source's own.
     Without `pictures` images are neither needed nor looked for, which is enough for scoring.
-    Raises ValueError that names the file, the row, what was expected and the remedy.
+
+    Raises:
+        ValueError: a file or a row cannot be used; names it, what was expected and the remedy.
     """
     problems = [example.problem for example in load_examples(source, pictures=pictures)]
     if seed is not None:
@@ -56,14 +59,16 @@ def load_examples(
 def check_source(source: Source, response_needed: bool = False) -> str:
     """Check path, columns and first rows; one line that describes the source.
 
-    Takes well under a second and downloads nothing: a hub data set is only named. Raises
-    ValueError as `load_problems` does.
+    Takes well under a second and downloads nothing: a hub data set is only named.
+
+    Raises:
+        ValueError: as of `load_problems`.
     """
     if source.format == "procedural":
         families = ", ".join(source.families or FAMILIES)
         return f"procedural: without end, families {families}, levels {source.levels}"
     _check_mapping(source)
-    if is_hub_id(source):
+    if is_hub_id(source.path or ""):
         return f"{source.path}: no such path here, so the hub is asked for it when the run starts"
     rows = min(ROWS_CHECKED, source.limit or ROWS_CHECKED)
     if not list(_examples(source, rows, response_needed)):
@@ -78,7 +83,7 @@ def source_name(source: Source) -> str:
     """What reports call a source: the name of its file or folder, or its hub id."""
     if source.format == "procedural" or source.path is None:
         return source.format
-    if is_hub_id(source):
+    if is_hub_id(source.path):
         return source.path
     path = Path(source.path).expanduser().resolve()
     return path.stem if path.is_file() else path.name
@@ -88,14 +93,9 @@ def _check_mapping(source: Source) -> None:
     for field in source.columns:
         if field not in FIELDS:
             raise ValueError(
-                f"columns: {field!r} is no field of a problem{_nearest(field, FIELDS)}; "
+                f"columns: {field!r} is no field of a problem{did_you_mean(field, FIELDS)}; "
                 f"expected some of {', '.join(FIELDS)}"
             )
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _examples(
@@ -126,7 +126,7 @@ def _fields(row: Row, form: Format, mapping: Mapping[str, str], pictures: bool) 
         ):
             found = list(row.values)
             raise ValueError(
-                f"no column {' or '.join(columns)} for {field}{_nearest(columns[0], found)}; "
+                f"no column {' or '.join(columns)} for {field}{did_you_mean(columns[0], found)}; "
                 f"columns found: {', '.join(found)}; map it with `columns: {{{field}: ...}}`"
             )
         values = [row.values.get(column) for column in columns]

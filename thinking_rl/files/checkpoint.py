@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
-from typing import Any
+
+from thinking_rl.files.json_files import read_json
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
@@ -65,20 +64,3 @@ def weight_map(folder: Path) -> dict[str, str]:
             f"{index}: expected `weight_map`, from tensor names to files; fetch it again"
         )
     return names
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError where the file holds none."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not readable as JSON: {error}; fetch the file again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{file}: expected a JSON object; fetch the file again")
-    return value
-
-
-def is_hub_id(place: str) -> bool:
-    """`owner/name`, as against a folder that is not where it should be."""
-    looks_like_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place) is not None
-    return looks_like_id and not Path(place).parent.is_dir()

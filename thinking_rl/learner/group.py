@@ -1,118 +1,144 @@
-"""The learner's processes as Ray actors, driven together."""
+"""All ranks of the learner as Ray actors, driven together."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 import torch
 
-from thinking_rl.cluster.waiting import Workers
-from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, split_by_tokens
-from thinking_rl.learner.rank import Learner, LearnerSettings
+from thinking_rl.cluster.logs import speak_into_log
+from thinking_rl.cluster.waiting import Waiter
+from thinking_rl.learner.build import LearnerSettings
+from thinking_rl.learner.packing import TrainingRow, pack_row, split_by_tokens
+from thinking_rl.learner.rank import Rank
+from thinking_rl.model.buckets import Bucket, buckets
+from thinking_rl.model.image_store import ImageStore
+from thinking_rl.model.images import ImagePatches
+from thinking_rl.types import Conversation
+
+Images = Mapping[str, "ray.ObjectRef[ImagePatches]"]
+"""Patches in Ray's object store, by hash."""
 
 
 class LearnerError(RuntimeError):
     """A learner process failed, or did not answer in time."""
 
 
-RANKS = Workers("learner rank", LearnerError, (ValueError, OSError, FloatingPointError))
+RANKS = Waiter("learner rank", LearnerError, (ValueError, OSError, FloatingPointError))
 
 
 def free_address() -> str:
-    """A free address on this machine for a learner's ranks to meet at."""
+    """A free address on this machine for the ranks to meet at."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
 
-class LearnerActor:
-    """One rank."""
+def fetch(images: Images) -> dict[str, ImagePatches]:
+    """Patches by hash; views of the object store's memory where they are on this node."""
+    return dict(zip(images, ray.get(list(images.values())), strict=True))
 
-    def __init__(self, rank: int, world_size: int):
-        self.rank, self.world_size = rank, world_size
-        self.learner: Learner | None = None
+
+def put_buckets(weights: Any, limit_bytes: int, rank: int) -> list[ray.ObjectRef[Bucket]]:
+    """All weights in the object store, put there by rank 0; the others only take part in
+    gathering them."""
+    if rank == 0:
+        return [ray.put(bucket) for bucket in buckets(weights, limit_bytes)]
+    for _ in weights:
+        pass
+    return []
+
+
+class RankActor:
+    """A `Rank` in a process of its own; pictures come as references."""
+
+    rank: Rank
+
+    def __init__(self) -> None:
+        speak_into_log("learner rank")
 
     def address(self) -> str:
         return free_address()
 
-    def build(self, settings: LearnerSettings, rendezvous: str) -> None:
-        self.learner = Learner(settings, self.rank, self.world_size, rendezvous)
+    def build(self, settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> None:
+        """Not in the constructor, whose errors Ray gives as text alone."""
+        self.rank = Rank(settings, rank, world_size, rendezvous)
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        assert self.learner is not None
-        return getattr(self.learner, method)(*arguments)
+    def logprobs(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
+        return self.rank.logprobs(rows, fetch(images))
 
-    def weight_buckets(self, limit_bytes: int) -> list[ray.ObjectRef]:
-        """All weights in Ray's object store, put there by rank 0; the others take part."""
-        from rollouts.pool import put_buckets
+    def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:
+        self.rank.begin_iteration(minibatches, fetch(images))
 
-        assert self.learner is not None
-        return put_buckets(self.learner.weights(), limit_bytes, keep=self.rank == 0)
+    def step(
+        self, index: int, num_sequences: int, num_tokens: int, learning_rate: float
+    ) -> dict[str, float]:
+        return self.rank.step(index, num_sequences, num_tokens, learning_rate)
+
+    def release(self) -> None:
+        self.rank.release()
+
+    def weight_buckets(self, limit_bytes: int) -> list[ray.ObjectRef[Bucket]]:
+        return put_buckets(self.rank.weights(), limit_bytes, self.rank.rank)
+
+    def save(self, folder: str) -> None:
+        self.rank.save(folder)
+
+    def load(self, folder: str) -> None:
+        self.rank.load(folder)
+
+    def export(self, folder: str) -> None:
+        self.rank.export(folder)
 
 
-class LearnerGroup:
+class Learner:
     """All ranks. Conversations in, numbers out; who computes what is decided here."""
 
     def __init__(
         self,
         settings: LearnerSettings,
         actor_options: Sequence[dict],
+        images: ImageStore,
         *,
         tokens_per_microbatch: int,
-        media_token_id: int,
     ):
-        """actor_options: Ray options (resources, placement) of each rank.
+        """
+        Args:
+            actor_options: Ray options (resources, placement) of each rank.
+            images: where the conversations' hashes are known.
+            tokens_per_microbatch: most tokens of a row; a longer conversation stands alone.
 
         Raises:
             LearnerError: a rank could not start, with its reason.
         """
         self.settings = settings
+        self.images = images
         self.tokens_per_microbatch = tokens_per_microbatch
-        self.media_token_id = media_token_id
         self.world_size = len(actor_options)
-        remote = ray.remote(LearnerActor)
-        self.actors = [
-            remote.options(**options).remote(rank, self.world_size)
-            for rank, options in enumerate(actor_options)
+        remote = ray.remote(RankActor)
+        self.actors = [remote.options(**options).remote() for options in actor_options]
+        [rendezvous] = self._wait([self.actors[0].address.remote()], "start")
+        starting = [
+            actor.build.remote(settings, rank, self.world_size, rendezvous)
+            for rank, actor in enumerate(self.actors)
         ]
-        rendezvous = self._wait([self.actors[0].address.remote()], "start")[0]
-        self._wait([actor.build.remote(settings, rendezvous) for actor in self.actors], "start")
+        self._wait(starting, "start")
 
     def _wait(self, calls: list, what: str) -> list:
         return RANKS.wait(calls, self.settings.timeout_s, what, "learner.timeout_s")
 
-    def _call(self, method: str, *arguments: Any) -> list:
-        calls = [actor.call.remote(method, *arguments) for actor in self.actors]
-        return self._wait(calls, method)
-
-    def _deal(self, conversations: Sequence[Conversation]) -> tuple[list[list[PackedRow]], list]:
-        """Rows for each rank (as many for each, empty ones at the end) and, likewise, the indices
-        of the conversations in them."""
-        lengths = [len(conversation.token_ids) for conversation in conversations]
-        rows = split_by_tokens(lengths, self.tokens_per_microbatch)
-        rows += [[] for _ in range(-len(rows) % self.world_size)]
-        dealt = [rows[rank :: self.world_size] for rank in range(self.world_size)]
-        packed = [
-            [pack_row([conversations[i] for i in row], self.media_token_id) for row in share]
-            for share in dealt
-        ]
-        return packed, dealt
-
     def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
         """Log-probabilities of each conversation's tokens in the loss."""
-        packed, dealt = self._deal(conversations)
-        answers = self._wait(
-            [
-                actor.call.remote("logprobs", rows)
-                for actor, rows in zip(self.actors, packed, strict=True)
-            ],
-            "compute log-probs",
-        )
+        dealt = deal(conversations, self.tokens_per_microbatch, self.world_size)
+        calls = []
+        for actor, share in zip(self.actors, dealt, strict=True):
+            rows = [pack_row([conversations[i] for i in row]) for row in share]
+            calls.append(actor.logprobs.remote(rows, self.images.shared(hashes_of(rows))))
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
-        for share, values in zip(dealt, answers, strict=True):
+        for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
             for row, flat in zip(share, values, strict=True):
                 counts = [sum(conversations[i].loss_mask) for i in row]
                 for index, value in zip(row, flat.split(counts) if row else [], strict=True):
@@ -124,20 +150,15 @@ class LearnerGroup:
     ) -> list[dict[str, float]]:
         """One iteration: the current policy becomes the reference, then one optimizer step for
         each minibatch, at its learning rate. Returns each step's metrics, divided by its counts."""
-        dealt = [self._deal(conversations)[0] for conversations in minibatches]
-        self._wait(
-            [
-                actor.call.remote("begin_iteration", [rows[rank] for rows in dealt])
-                for rank, actor in enumerate(self.actors)
-            ],
-            "begin an iteration",
-        )
+        self._begin_iteration(minibatches)
         steps = []
+        # An iteration may have fewer steps than rates.
         for index, (conversations, rate) in enumerate(
-            zip(minibatches, learning_rates, strict=False)  # an iteration may have fewer steps
+            zip(minibatches, learning_rates, strict=False)
         ):
-            tokens = sum(sum(conversation.loss_mask) for conversation in conversations)
-            sums = self._call("step", index, len(conversations), tokens, rate)[0]
+            tokens = sum(sum(one.loss_mask) for one in conversations)
+            calls = [a.step.remote(index, len(conversations), tokens, rate) for a in self.actors]
+            sums = self._wait(calls, "step")[0]
             steps.append(
                 {
                     "loss": sums["loss"],
@@ -149,28 +170,55 @@ class LearnerGroup:
                     "log_ratio_abs": sums["log_ratio_abs"] / len(conversations),
                 }
             )
-        self._call("release")
+        self._wait([actor.release.remote() for actor in self.actors], "release")
         return steps
 
-    def weight_buckets(self, limit_bytes: int = 2**30) -> list[ray.ObjectRef]:
+    def _begin_iteration(self, minibatches: Sequence[Sequence[Conversation]]) -> None:
+        shares: list[list[list[TrainingRow]]] = [[] for _ in self.actors]
+        for conversations in minibatches:
+            dealt = deal(conversations, self.tokens_per_microbatch, self.world_size)
+            for rows, share in zip(shares, dealt, strict=True):
+                rows.append([pack_row([conversations[i] for i in row]) for row in share])
+        calls = []
+        for actor, share in zip(self.actors, shares, strict=True):
+            images = self.images.shared(hashes_of([row for rows in share for row in rows]))
+            calls.append(actor.begin_iteration.remote(share, images))
+        self._wait(calls, "begin an iteration")
+
+    def weight_buckets(self, limit_bytes: int) -> list[ray.ObjectRef[Bucket]]:
         """References to all weights in the engine's dtype, in Ray's object store."""
         calls = [actor.weight_buckets.remote(limit_bytes) for actor in self.actors]
         return self._wait(calls, "give its weights")[0]
 
     def save(self, folder: str) -> None:
         """A sharded checkpoint that `load` continues from."""
-        self._call("save", folder)
+        self._wait([actor.save.remote(folder) for actor in self.actors], "save")
 
     def load(self, folder: str) -> None:
         """Continue from a sharded checkpoint."""
-        self._call("load", folder)
+        self._wait([actor.load.remote(folder) for actor in self.actors], "load")
 
     def export(self, folder: str) -> None:
         """Released safetensors."""
-        self._call("export", folder)
+        self._wait([actor.export.remote(folder) for actor in self.actors], "export")
 
     def close(self) -> None:
         """End the processes."""
         for actor in self.actors:
             ray.kill(actor)  # pyright: ignore[reportArgumentType]
         self.actors = []
+
+
+def deal(
+    conversations: Sequence[Conversation], tokens_per_row: int, world_size: int
+) -> list[list[list[int]]]:
+    """For each rank its rows, as indices of conversations; as many rows for each, empty ones at
+    the end."""
+    rows = split_by_tokens([len(one.token_ids) for one in conversations], tokens_per_row)
+    rows += [[] for _ in range(-len(rows) % world_size)]
+    return [rows[rank::world_size] for rank in range(world_size)]
+
+
+def hashes_of(rows: Sequence[TrainingRow]) -> list[str]:
+    """The distinct images of some rows."""
+    return list(dict.fromkeys(key for row in rows for key in row.image_hashes))

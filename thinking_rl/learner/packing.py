@@ -1,107 +1,85 @@
-"""Responses packed into rows of tokens for the learner.
+"""Conversations packed into rows of tokens for the learner.
 
-A `Conversation` is one prompt and response; a `PackedRow` holds several end to end, with every
-picture once however many responses look at it.
+A `TrainingRow` holds several conversations end to end and names its images by hash, each once
+however many conversations look at it; `packed` puts their patches in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from thinking_rl.model.images import ImagePatches
+from thinking_rl.model.packed import PackedRow
+from thinking_rl.types import Conversation
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """One prompt with its response, ready for the model."""
-
-    token_ids: tuple[int, ...]
-    loss_mask: tuple[bool, ...]
-    """True where the token is the policy's own and enters the loss; never the first."""
-    pictures: tuple[ImagePatches, ...]
-    """In the order of their placeholders."""
-    advantage: float = 0.0
-
-
-@dataclass(frozen=True)
-class PackedRow:
-    """Several sequences end to end: T tokens, S sequences, R tokens in the loss."""
+class TrainingRow:
+    """T tokens of S conversations, R of the tokens in the loss."""
 
     input_ids: torch.Tensor
-    """[T] int64"""
+    """[T] int64, conversations end to end."""
     lengths: tuple[int, ...]
-    """tokens of each sequence, [S]"""
+    """[S] tokens of each conversation."""
     positions: torch.Tensor
-    """[R] indices into input_ids of the tokens in the loss"""
+    """[R] int64 indices into input_ids of the tokens in the loss."""
     seq_ids: torch.Tensor
-    """[R] which sequence of the row each belongs to"""
+    """[R] int64, which conversation of the row each belongs to."""
     advantages: torch.Tensor
-    """[S] float32"""
-    pixel_values: torch.Tensor | None
-    """[patches, 3, 14, 14] of the distinct pictures"""
-    grids: tuple[tuple[int, int], ...]
-    """of the distinct pictures"""
-    picture_order: tuple[int, ...]
-    """which distinct picture each placeholder run of the row shows"""
+    """[S] float32."""
+    image_hashes: tuple[str, ...]
+    """The distinct images."""
+    image_order: tuple[int, ...]
+    """Which distinct image each run of placeholders shows."""
 
-    def to(self, device: torch.device | str) -> PackedRow:
-        """The same row with its tensors on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if torch.is_tensor(value)
-        }
-        return replace(self, **moved)
+    def packed(self, images: Mapping[str, ImagePatches], device: torch.device | str) -> PackedRow:
+        """The row as the model takes it, on a device.
+
+        Args:
+            images: patches by hash, of this row's images at least.
+        """
+        chosen = [images[key] for key in self.image_hashes]
+        row = PackedRow(
+            input_ids=self.input_ids,
+            lengths=self.lengths,
+            positions=self.positions,
+            pixel_values=torch.cat([one.pixel_values for one in chosen]) if chosen else None,
+            grids=tuple(one.grid_hw for one in chosen),
+            image_order=self.image_order,
+        )
+        return row.to(device)
 
 
-FILLER = Conversation(token_ids=(0, 0), loss_mask=(False, False), pictures=())
+FILLER = Conversation(token_ids=(0, 0), loss_mask=(False, False))
 
 
-def pack_row(sequences: Sequence[Conversation], media_token_id: int) -> PackedRow:
-    """Put sequences end to end. Without any, the row is a filler that adds nothing to the loss:
-    a process without work still has to take part in the collectives.
-
-    Raises:
-        ValueError: a sequence has not as many placeholders as its pictures have merged patches.
-    """
-    sequences = sequences or [FILLER]
+def pack_row(conversations: Sequence[Conversation]) -> TrainingRow:
+    """Put conversations end to end. Without any, the row is a filler that adds nothing to the
+    loss: a process without work still has to take part in the collectives."""
+    conversations = conversations or [FILLER]
     ids: list[int] = []
     positions: list[int] = []
     seq_ids: list[int] = []
     distinct: dict[str, int] = {}
-    pictures: list[ImagePatches] = []
     order: list[int] = []
-    for number, sequence in enumerate(sequences):
-        placeholders = sum(token == media_token_id for token in sequence.token_ids)
-        patches = sum(picture.num_tokens for picture in sequence.pictures)
-        if placeholders != patches:
-            raise ValueError(
-                f"a sequence has {placeholders} media placeholder tokens, but its "
-                f"{len(sequence.pictures)} picture(s) have {patches} merged patches"
-            )
-        assert not sequence.loss_mask[0], "the first token has nothing to be predicted from"
-        chosen = [len(ids) + i for i, keep in enumerate(sequence.loss_mask) if keep]
+    for number, one in enumerate(conversations):
+        assert not one.loss_mask[0], "the first token has nothing to be predicted from"
+        chosen = [len(ids) + i for i, keep in enumerate(one.loss_mask) if keep]
         positions += chosen
         seq_ids += [number] * len(chosen)
-        ids += sequence.token_ids
-        for picture in sequence.pictures:
-            if picture.key not in distinct:
-                distinct[picture.key] = len(pictures)
-                pictures.append(picture)
-            order.append(distinct[picture.key])
-    return PackedRow(
+        ids += one.token_ids
+        order += [distinct.setdefault(key, len(distinct)) for key in one.image_hashes]
+    return TrainingRow(
         input_ids=torch.tensor(ids, dtype=torch.long),
-        lengths=tuple(len(sequence.token_ids) for sequence in sequences),
+        lengths=tuple(len(one.token_ids) for one in conversations),
         positions=torch.tensor(positions, dtype=torch.long),
         seq_ids=torch.tensor(seq_ids, dtype=torch.long),
-        advantages=torch.tensor([sequence.advantage for sequence in sequences]),
-        pixel_values=torch.cat([p.pixel_values for p in pictures]) if pictures else None,
-        grids=tuple(picture.grid_hw for picture in pictures),
-        picture_order=tuple(order),
+        advantages=torch.tensor([one.advantage for one in conversations]),
+        image_hashes=tuple(distinct),
+        image_order=tuple(order),
     )
 
 
@@ -116,15 +94,3 @@ def split_by_tokens(lengths: Sequence[int], limit: int) -> list[list[int]]:
         rows[-1].append(index)
         used += length
     return rows
-
-
-def row_logprobs(model: Any, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities [R] of a row's tokens in the loss, and the entropies [R] there, in nats."""
-    return model.token_logprobs(
-        row.input_ids,
-        row.lengths,
-        row.positions,
-        row.pixel_values,
-        row.grids,
-        row.picture_order,
-    )

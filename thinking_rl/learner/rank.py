@@ -1,16 +1,14 @@
 """One training process: a sharded model, its optimizer, and the mirror-descent step.
 
-All processes of a learner make the same calls in the same order with the same number of rows;
+All ranks of a learner make the same calls in the same order with the same number of rows;
 whoever has less work is given empty rows, since every forward and backward is collective.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +27,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from thinking_rl.algorithm.loss import mirror_descent_loss
-from thinking_rl.learner.packing import PackedRow, row_logprobs
-from thinking_rl.learner.sharding import materialize, shard
-from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.learner.build import LearnerSettings, build_model, join
+from thinking_rl.learner.packing import TrainingRow
+from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
-from thinking_rl.model.weights import full_tensors, load_released, save_released
-
-
-@dataclass(frozen=True)
-class LearnerSettings:
-    """What a learner needs to know of the recipe."""
-
-    checkpoint: str
-    """folder of released weights"""
-    learning_rate: float
-    tau: float
-    dtype: str = "float32"
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    reset_optimizer: bool = True
-    freeze: tuple[str, ...] = ()
-    activation_checkpointing: bool = False
-    threads: int = 1
-    timeout_s: float = 3600.0
-    seed: int = 0
+from thinking_rl.model.weights import full_tensors, save_released
 
 
 @dataclass
@@ -61,6 +39,7 @@ class StepMetrics:
     """Sums over this process's tokens and responses; `reduce` makes them global."""
 
     sums: dict[str, float] = field(default_factory=dict)
+    """Name -> what this process has added up so far."""
 
     def add(self, **values: float) -> None:
         for name, value in values.items():
@@ -75,7 +54,7 @@ class StepMetrics:
         return dict(zip(names, values.tolist(), strict=True))
 
 
-class Learner:
+class Rank:
     """A rank of the learner. Settings and checkpoint are the same on every rank."""
 
     def __init__(self, settings: LearnerSettings, rank: int, world_size: int, rendezvous: str):
@@ -89,8 +68,9 @@ class Learner:
         self.device = join(settings, rank, world_size, rendezvous)
         self.model = build_model(settings, world_size, self.device)
         self.optimizer = self._new_optimizer()
-        self._minibatches: list[list[PackedRow]] = []
+        self._minibatches: list[list[TrainingRow]] = []
         self._references: list[list[torch.Tensor | None]] = []
+        self._images: Mapping[str, ImagePatches] = {}
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -101,26 +81,33 @@ class Learner:
             weight_decay=self.settings.weight_decay,
         )
 
-    @torch.no_grad()
-    def logprobs(self, rows: Sequence[PackedRow]) -> list[torch.Tensor]:
-        """Log-probabilities [R] of each row's tokens in the loss, on the CPU."""
-        values = [row_logprobs(self.model, row.to(self.device))[0].cpu() for row in rows]
-        # A forward alone leaves the root's parameters gathered; an optimizer made then would
-        # hold copies that no forward ever reads.
-        assert isinstance(self.model, FSDPModule)
-        self.model.reshard()
-        return values
+    def logprobs(
+        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
+    ) -> list[torch.Tensor]:
+        """Log-probabilities [R] of each row's tokens in the loss, on the CPU.
 
-    def begin_iteration(self, minibatches: Sequence[Sequence[PackedRow]]) -> None:
+        Args:
+            images: patches by hash, of the rows' images at least.
+        """
+        return logprobs(self.model, rows, images, self.device)
+
+    def begin_iteration(
+        self,
+        minibatches: Sequence[Sequence[TrainingRow]],
+        images: Mapping[str, ImagePatches],
+    ) -> None:
         """Take an iteration's rows (one list for each optimizer step), make the current policy
         the reference, and start with a fresh optimizer.
 
         The first minibatch needs no reference pass: until its step the policy is the reference.
+
+        Args:
+            images: patches by hash, of the rows' images at least.
         """
-        self._minibatches = [list(rows) for rows in minibatches]
+        self._minibatches, self._images = [list(rows) for rows in minibatches], images
         self._references = [[None] * len(self._minibatches[0])]
         for rows in self._minibatches[1:]:
-            self._references.append([*self.logprobs(rows)])
+            self._references.append([*self.logprobs(rows, images)])
         if self.settings.reset_optimizer:
             self.optimizer = self._new_optimizer()
 
@@ -139,13 +126,12 @@ class Learner:
         sums = StepMetrics()
         rows = zip(self._minibatches[index], self._references[index], strict=True)
         for row, reference in rows:
-            row = row.to(self.device)
-            logprobs, entropy = row_logprobs(self.model, row)
+            values, entropy = self.model.token_logprobs(row.packed(self._images, self.device))
             output = mirror_descent_loss(
-                logprobs,
-                logprobs.detach() if reference is None else reference.to(self.device),
-                row.advantages,
-                row.seq_ids,
+                values,
+                values.detach() if reference is None else reference.to(self.device),
+                row.advantages.to(self.device),
+                row.seq_ids.to(self.device),
                 num_sequences,
                 self.settings.tau,
                 num_tokens=num_tokens,
@@ -164,7 +150,7 @@ class Learner:
         """After an iteration's steps: give back what only they needed (gradients, and moments
         that the next iteration would drop), before an engine on the same device wakes."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._minibatches, self._references = [], []
+        self._minibatches, self._references, self._images = [], [], {}
         if self.settings.reset_optimizer:
             self.optimizer = self._new_optimizer()
         if torch.cuda.is_available():
@@ -219,6 +205,23 @@ class Learner:
         return state
 
 
+@torch.no_grad()
+def logprobs(
+    model: KimiVLForConditionalGeneration,
+    rows: Sequence[TrainingRow],
+    images: Mapping[str, ImagePatches],
+    device: torch.device | str,
+) -> list[torch.Tensor]:
+    """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
+    model is sharded."""
+    values = [model.token_logprobs(row.packed(images, device))[0].cpu() for row in rows]
+    # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
+    # copies that no forward ever reads.
+    if isinstance(model, FSDPModule):
+        model.reshard()
+    return values
+
+
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
     """Clip the gradients to a global norm, which is returned; collective.
 
@@ -230,38 +233,3 @@ def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
     if not math.isfinite(value):
         raise FloatingPointError(f"gradient norm is {value}; the step was not taken")
     return value
-
-
-def join(settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> torch.device:
-    """Set this process up as a rank: threads, seed, process group. Returns its device."""
-    torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
-    cuda = torch.cuda.is_available()
-    dist.init_process_group(
-        "nccl" if cuda else "gloo",
-        init_method=rendezvous,
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=settings.timeout_s),
-    )
-    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-
-
-def build_model(
-    settings: LearnerSettings, world_size: int, device: torch.device | str
-) -> KimiVLForConditionalGeneration:
-    """The sharded model with the checkpoint's weights; no process ever holds all of it."""
-    if not os.path.isdir(settings.checkpoint):
-        raise ValueError(f"{settings.checkpoint}: no such checkpoint folder")
-    config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    config.dtype = torch.float32
-    with torch.device("meta"):
-        model = KimiVLForConditionalGeneration(config)
-    model = model.float()
-    model.set_trainable(settings.freeze)
-    shard(model, world_size, getattr(torch, settings.dtype))
-    materialize(model, device)
-    load_released(model, settings.checkpoint)
-    if settings.activation_checkpointing:
-        model.gradient_checkpointing_enable()
-    return model

@@ -26,17 +26,37 @@ MAX_SIDE_PATCHES = 512
 """The vision encoder's rotary positions end here."""
 
 
-def open_image(source: ImageSource, max_megapixels: float = 100) -> Image.Image:
+def read_image(source: ImageSource) -> bytes:
+    """The encoded bytes of a picture.
+
+    Raises:
+        ValueError: the file is missing or cannot be read.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        missing = not Path(source).exists()
+        reason = "there is no such image file" if missing else f"not a readable image ({error})"
+        raise ValueError(f"{source}: {reason}") from error
+
+
+def open_image(source: ImageSource, max_megapixels: float = 100, name: str = "") -> Image.Image:
     """Decode a picture to RGB; transparent parts become white, EXIF rotation is not applied.
 
-    Raises ValueError naming the file where it is missing, is no picture, is damaged, or has more
-    than `max_megapixels` million pixels (told from the header, before decoding).
+    Args:
+        max_megapixels: most pixels, in millions; told from the header, before decoding.
+        name: what errors call the picture; by default its file.
+
+    Raises:
+        ValueError: it is missing, is no picture, is damaged, or is too large.
     """
-    name = f"{len(source)} bytes of image data" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise ValueError(f"{name}: there is no such image file")
+    data = read_image(source)
+    if not name:
+        name = f"{len(data)} bytes of image data" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(data)) as image:
             megapixels = image.width * image.height / 1e6
             if megapixels <= max_megapixels:
                 return to_rgb(image)
@@ -66,9 +86,13 @@ class Fit(NamedTuple):
     """Sizes in pixels: after shrinking, and after padding (or cropping) to whole cells."""
 
     width: int
+    """Width after shrinking."""
     height: int
+    """Height after shrinking."""
     padded_width: int
+    """Width in whole cells."""
     padded_height: int
+    """Height in whole cells."""
 
 
 def fit(
@@ -82,8 +106,10 @@ def fit(
     """Sizes that a picture of `width` x `height` pixels goes through.
 
     `limit`: patches above which it is shrunk; padding can exceed it a little. `merge`: patches of
-    a cell, (rows, columns). Without `pad` the picture is cropped to whole cells instead. Raises
-    ValueError for a picture that is too long or too thin to be represented.
+    a cell, (rows, columns). Without `pad` the picture is cropped to whole cells instead.
+
+    Raises:
+        ValueError: the picture is too long or too thin to be represented.
     """
     patches = (width // patch) * (height // patch)
     scale = math.sqrt(limit / patches) if patches > limit else 1.0
@@ -101,13 +127,12 @@ def fit(
 
 
 @dataclass(frozen=True)
-class ImagePatches:
-    """One picture as the vision encoder takes it."""
+class CutImage:
+    """What a prompt has to know of a picture."""
 
-    key: str
-    """SHA-256 of patches and grid: equal pictures have equal keys."""
-    pixel_values: torch.Tensor
-    """[h * w, 3, 14, 14] float32, normalised, row by row."""
+    hash: str
+    """SHA-256 that names its patches: of its encoded bytes where an image store has it, else of
+    its pixels."""
     grid_hw: tuple[int, int]
     """Patches down and across."""
 
@@ -115,6 +140,25 @@ class ImagePatches:
     def num_tokens(self) -> int:
         """Placeholders in the prompt: one for 2 x 2 patches."""
         return self.grid_hw[0] * self.grid_hw[1] // 4
+
+
+@dataclass(frozen=True)
+class ImagePatches(CutImage):
+    """One picture as the vision encoder takes it, at a byte a value."""
+
+    pixels: np.ndarray
+    """[h * w, 3, 14, 14] uint8, row by row."""
+    image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """By channel, as a share of 255; taken off when the picture is used."""
+    image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """By channel, as a share of 255; divided by after that."""
+
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """[h * w, 3, 14, 14] float32, normalised; made anew each time."""
+        values = torch.from_numpy(self.pixels.astype(np.float32)).div_(255)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.image_mean, self.image_std))
+        return values.sub_(mean).div_(std)
 
 
 class KimiVLImageProcessor(BaseImageProcessor):
@@ -161,7 +205,7 @@ class KimiVLImageProcessor(BaseImageProcessor):
         return size.padded_width * size.padded_height // cell
 
     def patches(self, image: Image.Image) -> ImagePatches:
-        """Shrink, pad, normalise and cut one picture."""
+        """Shrink, pad and cut one picture."""
         image = to_rgb(image)
         size = self.fit(image.width, image.height)
         if image.size != (size.width, size.height):
@@ -172,17 +216,14 @@ class KimiVLImageProcessor(BaseImageProcessor):
             top = (size.height - size.padded_height) // 2
         # Cropping beyond the picture fills with black: zero before normalisation.
         image = image.crop((left, top, left + size.padded_width, top + size.padded_height))
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
-        mean = torch.tensor(self.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_std).view(3, 1, 1)
-        pixels.sub_(mean).div_(std)
         side = self.patch_size
         h, w = size.padded_height // side, size.padded_width // side
-        pixels = pixels.reshape(3, h, side, w, side).permute(1, 3, 0, 2, 4)
-        pixels = pixels.reshape(h * w, 3, side, side).contiguous()
+        pixels = np.array(image).reshape(h, side, w, side, 3).transpose(0, 2, 4, 1, 3)
+        pixels = np.ascontiguousarray(pixels.reshape(h * w, 3, side, side))
         digest = hashlib.sha256(f"{h}x{w}:".encode())
-        digest.update(pixels.numpy().data)
-        return ImagePatches(key=digest.hexdigest(), pixel_values=pixels, grid_hw=(h, w))
+        digest.update(pixels.data)
+        mean, std = tuple(self.image_mean), tuple(self.image_std)
+        return ImagePatches(digest.hexdigest(), (h, w), pixels, mean, std)
 
     def preprocess(
         self, images: Image.Image | Sequence[Image.Image], return_tensors: str | None = None

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 from thinking_rl.model.attention import ATTENTION, SegmentLayout
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.moonvit import Grids, MoonViT, PositionTable
+from thinking_rl.model.packed import PackedRow
 
 LOGPROB_CHUNK = 1024
 """Tokens whose logits exist at once; at the released vocabulary a chunk takes 0.6 GiB."""
@@ -85,7 +86,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         order: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Token embeddings of input_ids [...] with each `<|media_pad|>` replaced by its image
-        feature. `order` says which picture each placeholder run shows; None: one each, in order.
+        feature. `order` says which image each placeholder run shows; None: one each, in order.
 
         Without an image a dummy one passes through the vision tower with weight zero: every
         process of a sharded model then takes part in the same collectives, and every parameter
@@ -112,8 +113,8 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.vision_tower(pixel_values.to(embeds.device, weight.dtype), grids)
         )
         if order is not None:
-            by_picture = features.split([h * w // 4 for h, w in grids])
-            features = torch.cat([by_picture[picture] for picture in order])
+            by_image = features.split([h * w // 4 for h, w in grids])
+            features = torch.cat([by_image[image] for image in order])
         if placeholders != len(features):
             raise ValueError(
                 f"{placeholders} media placeholder tokens, but the images have "
@@ -131,28 +132,22 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         image_grid_hws: torch.Tensor | Sequence | None = None,
         labels: torch.Tensor | None = None,
-        lengths: Sequence[int] | None = None,
+        row: PackedRow | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> MoeCausalLMOutputWithPast:
         """transformers' usual forward; input_ids [B, T], pixel_values [sum(h * w), 3, 14, 14],
         image_grid_hws [images, 2].
 
-        With `lengths` the one row [1, T] holds several conversations end to end (and
-        `picture_order` says which picture each placeholder run shows); the result has a loss but
-        no logits: the mean over the labelled tokens, or their sum over `num_items_in_batch`.
+        With a packed `row` instead, the result has a loss but no logits: minus the log-probability
+        of the tokens at its positions, their mean or their sum over `num_items_in_batch`.
         """
-        grids = as_grids(image_grid_hws)
-        if lengths is not None:
-            assert input_ids is not None
-            assert labels is not None
+        if row is not None:
             count = kwargs.get("num_items_in_batch")
-            order = kwargs.get("picture_order")
-            row, targets = input_ids[0], labels[0]
-            positions = (targets != self.config.ignore_index).nonzero().flatten()
-            logprobs, _ = self._token_logprobs(row, lengths, positions, pixel_values, grids, order)
-            loss = -logprobs.sum() / (max(len(positions), 1) if count is None else count)
+            logprobs, _ = self._token_logprobs(row.to(self.device))
+            loss = -logprobs.sum() / (max(len(logprobs), 1) if count is None else count)
             return MoeCausalLMOutputWithPast(loss=loss)  # pyright: ignore[reportArgumentType]
+        grids = as_grids(image_grid_hws)
         if inputs_embeds is None:
             assert input_ids is not None
             # Generation passes the pictures along at every step; they belong to the first.
@@ -172,19 +167,11 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
-    def packed_hidden(
-        self,
-        input_ids: torch.Tensor,
-        lengths: Sequence[int],
-        pixel_values: torch.Tensor | None,
-        grids: Grids | None,
-        order: Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        """Final hidden states [T, hidden] of a packed row input_ids [T] whose sequences have the
-        given lengths; no sequence sees another."""
-        hidden = self.embed(input_ids, pixel_values, grids, order)[None]
-        layout = SegmentLayout(lengths, hidden.device, max_padding=0.2)
-        positions = torch.cat([torch.arange(n, device=hidden.device) for n in lengths])[None]
+    def packed_hidden(self, row: PackedRow) -> torch.Tensor:
+        """Final hidden states [T, hidden] of a packed row; no sequence sees another."""
+        hidden = self.embed(row.input_ids, row.pixel_values, row.grids, row.image_order)[None]
+        layout = SegmentLayout(row.lengths, hidden.device, max_padding=0.2)
+        positions = torch.cat([torch.arange(n, device=hidden.device) for n in row.lengths])[None]
         decoder = self.language_model.model
         rotary = decoder.rotary_emb(hidden, positions)
         for layer in decoder.layers:
@@ -193,38 +180,18 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
         return decoder.norm(hidden)[0]
 
-    def token_logprobs(
-        self,
-        input_ids: torch.Tensor,
-        lengths: Sequence[int],
-        positions: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        grids: Grids | None = None,
-        order: Sequence[int] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities, in nats and float32, of the tokens at `positions` of a packed row,
-        each given what stands before it in its own sequence.
-
-        Args:
-            input_ids: [T], sequences end to end.
-            lengths: tokens of each sequence; they sum to T.
-            positions: [R] indices into input_ids; never the first token of a sequence.
-            pixel_values: [patches, 3, 14, 14] of all images in order, or None.
-            grids: (rows, columns) of patches of each image.
-            order: which image each placeholder run shows; None: one each, in order.
-
-        Returns:
-            (logprobs [R], entropy [R]); the entropy, of the whole distribution, has no gradient.
-        """
+    def token_logprobs(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities [R], in nats and float32, of the tokens at the row's positions, each
+        given what stands before it in its own sequence; and the entropies [R] of the whole
+        distributions there, which have no gradient."""
         # FSDP2 wraps this method like `forward`, which must not pass through a second wrap.
-        return self._token_logprobs(input_ids, lengths, positions, pixel_values, grids, order)
+        return self._token_logprobs(row)
 
-    def _token_logprobs(self, input_ids, lengths, positions, pixel_values, grids, order=None):
-        hidden = self.packed_hidden(input_ids, lengths, pixel_values, grids, order)
-        hidden = hidden[positions - 1]
-        targets = input_ids[positions]
+    def _token_logprobs(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.packed_hidden(row)[row.positions - 1]
+        targets = row.input_ids[row.positions]
         weight = self.language_model.lm_head.weight
-        if len(positions) == 0:
+        if len(targets) == 0:
             return (hidden * 0.0).sum(-1) + 0.0 * weight.sum(), hidden.detach().sum(-1)
         logprobs, entropies = [], []
         for h, target in zip(

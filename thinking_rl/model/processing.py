@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from transformers import (
     ProcessorMixin,
 )
 
-from thinking_rl.model.images import ImagePatches, KimiVLImageProcessor, open_image, stack_patches
+from thinking_rl.model.images import CutImage, KimiVLImageProcessor, open_image, stack_patches
 from thinking_rl.model.tokenizer import (
     SMALL_WORDS,
     KimiTokenizer,
     TikTokenTokenizer,
     write_small_vocabulary,
 )
-from thinking_rl.types import Problem
+from thinking_rl.types import ImageSource, Problem
 
 DEFAULT_SYSTEM = "You are a helpful assistant"
 ROLES = ("system", "user", "assistant")
@@ -65,6 +65,8 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 """
 
+LoadImage = Callable[[ImageSource], Image.Image | CutImage]
+
 _IMAGE_MARK = re.compile(r"<image([1-9][0-9]*)>")
 
 
@@ -74,18 +76,20 @@ class Rendered:
 
     token_ids: list[int]
     """With each image's `<|media_pad|>` repeated, once for a 2 x 2 cell of patches."""
-    images: list[ImagePatches]
-    """In the order of their placeholders."""
-    pil_images: list[Image.Image]
-    """The same pictures before they were cut."""
+    images: list[CutImage]
+    """In the order of their placeholders; patches where the message held a picture."""
     assistant_mask: list[int]
     """1 on what the assistant says, its closing `<|im_end|>` included; as long as token_ids."""
 
 
 def check_placeholders(
-    token_ids: Sequence[int], images: Sequence[ImagePatches], media_token_id: int
+    token_ids: Sequence[int], images: Sequence[CutImage], media_token_id: int
 ) -> None:
-    """Raise ValueError unless the ids hold one `<|media_pad|>` for every 2 x 2 patches."""
+    """See that the ids hold one `<|media_pad|>` for every 2 x 2 patches.
+
+    Raises:
+        ValueError: they hold more or fewer.
+    """
     found = sum(token_id == media_token_id for token_id in token_ids)
     expected = sum(image.num_tokens for image in images)
     if found != expected:
@@ -93,15 +97,6 @@ def check_placeholders(
             f"the prompt has {found} image placeholders (token {media_token_id}) but its "
             f"{len(images)} images need {expected}"
         )
-
-
-def collapse_placeholders(token_ids: Sequence[int], media_token_id: int) -> list[int]:
-    """One `<|media_pad|>` for each image, the form which vLLM expands by itself."""
-    return [
-        token_id
-        for place, token_id in enumerate(token_ids)
-        if token_id != media_token_id or place == 0 or token_ids[place - 1] != media_token_id
-    ]
 
 
 class KimiVLProcessor(ProcessorMixin):
@@ -129,7 +124,10 @@ class KimiVLProcessor(ProcessorMixin):
 
         Special tokens in the text count as such, so use `render` for anything that holds text
         from data. Each `<|media_pad|>` of the text, one an image, is repeated as the image
-        needs; other options go to the tokenizer. Raises ValueError where the counts differ.
+        needs; other options go to the tokenizer.
+
+        Raises:
+            ValueError: there are more or fewer `<|media_pad|>` than images.
         """
         data: dict[str, Any] = {}
         texts = [text] if isinstance(text, str) else list(text or ())
@@ -151,35 +149,24 @@ class KimiVLProcessor(ProcessorMixin):
         """Token ids, patches and mask of a conversation.
 
         A message is `{"role": ..., "content": ...}` with text, or a list of
-        `{"type": "text", "text": str}` and `{"type": "image", "image": PIL.Image}`, as content.
-        Raises ValueError for no message, an unknown role or an unknown kind of content.
+        `{"type": "text", "text": str}` and `{"type": "image", "image": ...}`, as content; an image
+        is a PIL picture, which is cut, or a `CutImage`.
+
+        Raises:
+            ValueError: there is no message, or a role or kind of content that is not known.
         """
-        result = self._render(messages, add_generation_prompt)
-        check_placeholders(result.token_ids, result.images, self.media_token_id)
-        return result
-
-    def count_tokens(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
-    ) -> int:
-        """How many token ids `render` would give, without cutting the pictures."""
-        return len(self._render(messages, add_generation_prompt, cut=False).token_ids)
-
-    def _render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool,
-        cut: bool = True,
-    ) -> Rendered:
         if not messages:
             raise ValueError("a conversation needs at least one message")
-        rendering = _Rendering(self, cut)
+        rendering = _Rendering(self)
         if messages[0].get("role") != "system":
             rendering.turn("system", DEFAULT_SYSTEM)
         for message in messages:
             rendering.turn(message.get("role"), message.get("content"))
         if add_generation_prompt:
             rendering.open_turn("assistant")
-        return rendering.result
+        result = rendering.result
+        check_placeholders(result.token_ids, result.images, self.media_token_id)
+        return result
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
         """Write the files of the released layout: vocabulary, tokenizer_config.json,
@@ -202,13 +189,12 @@ def _expand(texts: Sequence[str], counts: Sequence[int]) -> list[str]:
 
 
 class _Rendering:
-    """A conversation being rendered; pictures are cut to patches, or only measured."""
+    """A conversation being rendered."""
 
-    def __init__(self, processor: KimiVLProcessor, cut: bool):
-        self.cut = cut
+    def __init__(self, processor: KimiVLProcessor):
         self.image_processor: KimiVLImageProcessor = processor.image_processor
         self.tokenizer: KimiTokenizer = processor.tokenizer
-        self.result = Rendered([], [], [], [])
+        self.result = Rendered([], [], [])
 
     def turn(self, role: Any, content: Any) -> None:
         said = int(role == "assistant")
@@ -220,7 +206,9 @@ class _Rendering:
             match part:
                 case {"type": "text", "text": str(text)}:
                     self.add(self.tokenizer.text_ids(text), said)
-                case {"type": "image", "image": Image.Image() as image}:
+                case {"type": "image", "image": Image.Image() as picture}:
+                    self.image(self.image_processor.patches(picture), said)
+                case {"type": "image", "image": CutImage() as image}:
                     self.image(image, said)
                 case _:
                     raise ValueError(
@@ -235,14 +223,11 @@ class _Rendering:
         start = self.ids(f"<|im_{role}|>")
         self.add(start + self.tokenizer.text_ids(role) + self.ids("<|im_middle|>"), 0)
 
-    def image(self, image: Image.Image, said: int) -> None:
-        tokens = self.image_processor.num_image_tokens(image.width, image.height)
-        if self.cut:
-            self.result.images.append(self.image_processor.patches(image))
-            self.result.pil_images.append(image)
+    def image(self, image: CutImage, said: int) -> None:
+        self.result.images.append(image)
         opening = self.ids("<|media_start|>") + self.tokenizer.text_ids("image")
         self.add(opening + self.ids("<|media_content|>"), said)
-        self.add(self.ids(MEDIA_PAD) * tokens + self.ids("<|media_end|>"), said)
+        self.add(self.ids(MEDIA_PAD) * image.num_tokens + self.ids("<|media_end|>"), said)
 
     def ids(self, name: str) -> list[int]:
         return [self.tokenizer.special_token_ids[name]]
@@ -252,12 +237,19 @@ class _Rendering:
         self.result.assistant_mask.extend([said] * len(token_ids))
 
 
-def problem_messages(problem: Problem, instruction: str = "") -> list[dict[str, Any]]:
+def problem_messages(
+    problem: Problem, instruction: str = "", load: LoadImage = open_image
+) -> list[dict[str, Any]]:
     """The user turn of a problem: images, question, choices, instruction.
 
     The first `<imageN>` in question or choices is the place of image N; images without a mark
     stand before the text. Choices follow as lines "(A) text" unless they are just the letters.
-    Raises ValueError naming the problem where an image cannot be opened.
+
+    Args:
+        load: what becomes of an image; `ImageStore.add` cuts each of a run once.
+
+    Raises:
+        ValueError: an image cannot be used; the problem is named.
     """
     letters = string.ascii_uppercase[: len(problem.choices)]
     if len(problem.choices) > len(letters):
@@ -268,7 +260,7 @@ def problem_messages(problem: Problem, instruction: str = "") -> list[dict[str, 
         lines += [f"({letter}) {choice}" for letter, choice in pairs]
     if instruction:
         lines.append(instruction)
-    images = [_open(problem, place) for place in range(len(problem.images))]
+    images = [_load(problem, place, load) for place in range(len(problem.images))]
     parts: list[dict[str, Any]] = []
     text, start, placed = "\n".join(lines), 0, set()
     for mark in _IMAGE_MARK.finditer(text):
@@ -290,15 +282,16 @@ def problem_messages(problem: Problem, instruction: str = "") -> list[dict[str, 
 
 
 def conversation_messages(
-    problem: Problem, response: str, instruction: str = ""
+    problem: Problem, response: str, instruction: str = "", load: LoadImage = open_image
 ) -> list[dict[str, Any]]:
     """The problem as the user's turn, the response as the assistant's."""
-    return [*problem_messages(problem, instruction), {"role": "assistant", "content": response}]
+    asked = problem_messages(problem, instruction, load)
+    return [*asked, {"role": "assistant", "content": response}]
 
 
-def _open(problem: Problem, place: int) -> Image.Image:
+def _load(problem: Problem, place: int, load: LoadImage) -> Image.Image | CutImage:
     try:
-        return open_image(problem.images[place])
+        return load(problem.images[place])
     except ValueError as error:
         raise ValueError(f"problem {problem.id}, image {place + 1}: {error}") from error
 
@@ -322,8 +315,11 @@ def register_processing(*config_classes: type[PreTrainedConfig]) -> None:
 def load_processor(folder: str | Path, image_token_limit: int | None = None) -> KimiVLProcessor:
     """The processor of a checkpoint folder, for text from data (see KimiTokenizer).
 
-    `image_token_limit`: most patches of an image; None: what the checkpoint says. Raises
-    ValueError naming the file that is missing or damaged.
+    Args:
+        image_token_limit: most patches of an image; None: what the checkpoint says.
+
+    Raises:
+        ValueError: a file is missing or damaged; names it.
     """
     folder = Path(folder)
     for name in ("tiktoken.model", "tokenizer_config.json", "preprocessor_config.json"):

@@ -78,6 +78,7 @@ class Memory:
     """GiB of one device. Estimates: nothing here has seen the device."""
 
     engine_weights: float
+    """In the recipe's dtype, split over the devices of an engine."""
     engine_kv_cache: float
     """What `max_sequences` sequences of `max_model_tokens` would fill; an engine with less room
     decodes fewer at once."""
@@ -114,7 +115,7 @@ def _activation_values(recipe: Recipe, text: Mapping[str, Any], decoder: int) ->
     mlp = 3 * (chosen + text["n_shared_experts"]) * text["moe_intermediate_size"]
     layer = 6 * hidden + attention + mlp + 2 * chosen * hidden  # the last: copies sent to experts
     kept = layers * hidden + layer if recipe.learner.activation_checkpointing else layers * layer
-    tokens = [recipe.learner.tokens_per_microbatch if "rl" in recipe.stages else 0]
-    if recipe.sft and "sft" in recipe.stages:
-        tokens.append(recipe.sft.tokens_per_pass(recipe.learner.workers))
+    tokens = [recipe.learner.tokens_per_microbatch if recipe.active_rl else 0]
+    if recipe.active_sft:
+        tokens.append(recipe.active_sft.tokens_per_pass(recipe.learner.workers))
     return max(tokens) * kept + decoder / layers

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from thinking_rl.data import Example
+from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, problem_messages
 from thinking_rl.recipe.schema import Rollout
 from thinking_rl.types import Problem
@@ -19,48 +20,60 @@ T = TypeVar("T")
 
 
 def check_problems(
-    problems: Iterable[Problem], processor: KimiVLProcessor, instruction: str, rollout: Rollout
+    problems: Iterable[Problem],
+    processor: KimiVLProcessor,
+    images: ImageStore,
+    instruction: str,
+    rollout: Rollout,
 ) -> None:
-    """Decode every picture, and see that every prompt fits the engines.
+    """Decode every picture into the store, and see that every prompt fits the engines.
 
     Raises:
         ValueError: some do not; the first are named.
     """
 
     def look(problem: Problem) -> None:
-        tokens = processor.count_tokens(problem_messages(problem, instruction))
-        check_fit(problem, tokens, rollout)
+        rendered = processor.render(problem_messages(problem, instruction, images.add))
+        check_fit(problem, len(rendered.token_ids), rollout)
 
     _for_each(look, problems)
 
 
 def check_examples(
-    examples: Iterable[Example], processor: KimiVLProcessor, instruction: str, max_tokens: int
+    examples: Iterable[Example],
+    processor: KimiVLProcessor,
+    images: ImageStore,
+    instruction: str,
+    max_tokens: int,
 ) -> int:
-    """Decode every picture of the warm-up's conversations; returns how many of them are longer
-    than `max_tokens`, which the warm-up leaves out.
+    """Decode every picture of the warm-up's conversations into the store; returns how many of them
+    are longer than `max_tokens`, which the warm-up leaves out.
 
     Raises:
         ValueError: a picture cannot be used (the first are named), or all are too long.
     """
 
     def look(example: Example) -> int:
-        messages = conversation_messages(example.problem, example.response, instruction)
-        return processor.count_tokens(messages, add_generation_prompt=False)
+        messages = conversation_messages(example.problem, example.response, instruction, images.add)
+        return len(processor.render(messages, add_generation_prompt=False).token_ids)
 
     lengths = _for_each(look, examples)
     too_long = sum(length > max_tokens for length in lengths)
     if lengths and too_long == len(lengths):
         raise ValueError(
-            f"all {too_long} conversations are longer than sft.max_tokens ({max_tokens}), the "
-            f"shortest has {min(lengths)} tokens; raise it"
+            f"all {too_long} conversations are longer than sft.max_conversation_tokens "
+            f"({max_tokens}), the shortest has {min(lengths)} tokens; raise it"
         )
     return too_long
 
 
 def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
-    """Raises ValueError where a prompt of so many tokens leaves no room for a response, or has
-    more pictures than the engines are made for."""
+    """See that a problem whose prompt has so many tokens fits the engines.
+
+    Raises:
+        ValueError: the prompt leaves no room for a response, or has more pictures than the engines
+            are made for.
+    """
     if tokens >= rollout.max_model_tokens:
         raise ValueError(
             f"problem {problem.id}: the prompt has {tokens} tokens and rollout.max_model_tokens is "
@@ -71,7 +84,11 @@ def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
 
 
 def check_image_count(problem: Problem, rollout: Rollout) -> None:
-    """Raises ValueError where a problem has more pictures than the engines are made for."""
+    """See that a problem's pictures are no more than the engines are made for.
+
+    Raises:
+        ValueError: they are more.
+    """
     if len(problem.images) > rollout.max_images:
         raise ValueError(
             f"problem {problem.id}: {len(problem.images)} images, and rollout.max_images is "

@@ -1,11 +1,10 @@
 """A recipe from its file: YAML, overrides from the command line, errors that name the key.
 
-Imports as little as `recipe.py`.
+Imports as little as `schema.py`.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from thinking_rl.files.hub import DATA_SUFFIXES
+from thinking_rl.names import nearest
 from thinking_rl.recipe.schema import Recipe, Section
-
-DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 
 
 class RecipeError(ValueError):
@@ -30,7 +29,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     `data.train.0.path=/data/train.jsonl`. In the result `run_dir` is set, and the sources' file
     paths are absolute: the relative ones are under `data_dir`, or else the current folder.
 
-    Raises RecipeError for anything wrong with the file or the overrides.
+    Raises:
+        RecipeError: anything is wrong with the file or the overrides.
     """
     document = _read(Path(path))
     overridden = [_override(document, text) for text in overrides]
@@ -150,7 +150,7 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     for part in parents:
         if isinstance(part, str):
             section = _section_in(section.model_fields[part].annotation) or section
-    near = difflib.get_close_matches(str(name), section.model_fields, n=1)
+    near = nearest(str(name), section.model_fields)
     if near:
         return f"the nearest valid one is {near[0]!r}"
     elsewhere = [key for key in _all_keys(Recipe) if key.split(".")[-1] == name]

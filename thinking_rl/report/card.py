@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from thinking_rl.recipe.schema import Recipe
+from thinking_rl.files.hub import is_hub_id
+from thinking_rl.recipe.schema import STAGES, Recipe
 from thinking_rl.report.summary import MILESTONES
 
-HEADINGS = {"start": "At the start", "after_sft": "After SFT", "after_rl": "After RL"}
+HEADINGS = {"start": "At the start"} | {f"after_{s}": f"After {s.upper()}" for s in STAGES}
 
 
 def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
@@ -42,18 +42,14 @@ def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
 
 def _front_matter(recipe: Recipe) -> dict[str, Any]:
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
-    if _is_hub_id(recipe.model.path):
+    if is_hub_id(recipe.model.path):
         front["base_model"] = recipe.model.path
-    sources = [*recipe.data.train, *(recipe.sft.data if recipe.sft else [])]
-    datasets = sorted({s.path for s in sources if s.path and _is_hub_id(s.path)})
+    sources = recipe.data.train if recipe.active_rl else []
+    sources = [*sources, *(recipe.active_sft.data if recipe.active_sft else [])]
+    datasets = sorted({s.path for s in sources if s.path and is_hub_id(s.path)})
     if datasets:
         front["datasets"] = datasets
     return {**front, "tags": ["kimi-vl", "reasoning", "reinforcement-learning", "thinking_rl"]}
-
-
-def _is_hub_id(path: str) -> bool:
-    """`owner/name`, as against a folder."""
-    return path.count("/") == 1 and path[0] not in "./~" and not Path(path).exists()
 
 
 def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> str:

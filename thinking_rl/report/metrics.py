@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from thinking_rl.files.run_folder import RunFolder
 
 
 class MetricsWriter:
@@ -18,13 +20,12 @@ class MetricsWriter:
     row is flushed, so that a run that dies leaves all it measured.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         from tensorboard.summary import Writer  # half a second that a dry run need not wait
 
-        folder = Path(run_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = Writer(str(folder / "tensorboard"))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._file = folder.metrics.open("a", encoding="utf-8")
+        self._board = Writer(str(folder.tensorboard))
 
     def write(self, stage: str, position: Mapping[str, int], values: Mapping[str, Any]) -> None:
         """Writes one row. `position` is `{"iteration": 3}` or `{"step": 120}`."""
@@ -47,6 +48,11 @@ class MetricsWriter:
         """Bytes of metrics.jsonl so far."""
         return self._file.tell()
 
+    def truncate(self, size: int) -> None:
+        """Drops what lies beyond so many bytes of metrics.jsonl."""
+        self._file.truncate(size)
+        self._file.seek(0, os.SEEK_END)
+
     def close(self) -> None:
         """Closes both files; a second time does nothing."""
         if not self._file.closed:
@@ -54,9 +60,9 @@ class MetricsWriter:
             self._board.close()
 
 
-def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The rows of `run_dir/metrics.jsonl`; a last row cut short by a crash is left out."""
-    text = (Path(run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`; a last row cut short by a crash is left out."""
+    text = folder.metrics.read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from thinking_rl.recipe.schema import Recipe
+from thinking_rl.files.run_folder import ITERATION, RunFolder
+from thinking_rl.recipe.schema import RL_STAGE, Recipe
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
 
@@ -37,31 +38,28 @@ class Reporter:
 
     def __init__(
         self,
-        run_dir: str | Path,
+        folder: RunFolder,
         recipe: Recipe,
         console: Console | None = None,
-        seconds: Mapping[str, float] | None = None,
     ) -> None:
-        """A run that goes on: its evaluations are those in metrics.jsonl, and `seconds` its wall
-        time so far, by stage."""
-        self.run_dir = Path(run_dir)
+        """Rows that are there already stay, and their evaluations count as done."""
+        self.folder = folder
         self._recipe = recipe
-        self._metrics = MetricsWriter(run_dir)
-        self.evaluations = {
-            row["name"]: Evaluation.from_row(row)
-            for row in read_metrics(run_dir)
-            if row["stage"] == "evaluation"
-        }
-        self._display = Display(console or Console())
-        self._stage = ""
-        self._stage_seconds: dict[str, float] = defaultdict(float, seconds or {})
+        self._metrics = MetricsWriter(folder)
+        self.evaluations = self._evaluations()
+        self._counts: dict[str, int] = defaultdict(int)
+        self._display = Display(console or Console(), folder.log)
+        self._stage, self._unit = "", "iteration"
+        self._stage_seconds: dict[str, float] = defaultdict(float)
         self._stage_started = time.monotonic()
         self._phase_seconds: dict[str, float] = defaultdict(float)
         self._last_step = time.monotonic()
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[None]:
-        """The time in which stage `name` makes its `total` steps; also adds to its seconds."""
+    def stage(self, name: str, total: int, unit: str = "iteration") -> Iterator[None]:
+        """The time in which stage `name` makes its `total` steps, which rows count as `unit`; also
+        adds to its seconds."""
+        self._unit = unit
         self._stage_started = self._last_step = time.monotonic()
         self._phase_seconds.clear()  # what was timed before belongs to no step
         self._stage = name
@@ -81,10 +79,26 @@ class Reporter:
             for name in self._stage_seconds.keys() | running.keys()
         }
 
-    @property
-    def metrics_bytes(self) -> int:
-        """Length of metrics.jsonl so far."""
-        return self._metrics.size
+    def count(self, name: str, number: int) -> None:
+        """Adds to a number that `summary.json` gives under `counts`."""
+        self._counts[name] += number
+
+    def state_dict(self) -> dict[str, Any]:
+        """Length of metrics.jsonl in bytes, and wall time so far, by stage."""
+        return {"metrics_bytes": self._metrics.size, "seconds": self.seconds()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken: rows beyond it are dropped, to be measured again."""
+        self._metrics.truncate(state["metrics_bytes"])
+        self._stage_seconds = defaultdict(float, state["seconds"])
+        self.evaluations = self._evaluations()
+
+    def _evaluations(self) -> dict[str, Evaluation]:
+        return {
+            row["name"]: Evaluation.from_row(row)
+            for row in read_metrics(self.folder)
+            if row["stage"] == "evaluation"
+        }
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
@@ -117,9 +131,7 @@ class Reporter:
             row.setdefault("tokens_per_s", row["tokens"] / row["seconds"])
         row |= {f"seconds/{phase}": value for phase, value in self._phase_seconds.items()}
         self._phase_seconds.clear()
-        self._metrics.write(
-            self._stage, {"step" if self._stage == "sft" else "iteration": iteration}, row
-        )
+        self._metrics.write(self._stage, {self._unit: iteration}, row)
         self._display.advance(iteration + 1, row)
 
     def evaluation(
@@ -138,9 +150,9 @@ class Reporter:
 
     def _iterations_at(self, name: str) -> int:
         """How many RL iterations lie before the evaluation of this name."""
-        if name == "after_rl" and self._recipe.rl:
+        if name == f"after_{RL_STAGE}" and self._recipe.rl:
             return self._recipe.rl.iterations
-        number = name.rpartition("@")[2].removeprefix("iteration_")
+        number = name.rpartition("@")[2].removeprefix(ITERATION)
         return int(number) if number.isdecimal() else 0
 
     def log(self, text: str) -> None:
@@ -149,13 +161,15 @@ class Reporter:
 
     def finish(self) -> dict[str, Any]:
         """Writes `summary.json`, shows the scores, closes the files; returns the summary."""
-        summary = write_summary(self.run_dir, self._recipe, self.evaluations, self._stage_seconds)
+        summary = write_summary(
+            self.folder, self._recipe, self.evaluations, self._stage_seconds, self._counts
+        )
         scores = [
             f"  {name:<10}{_describe(self.evaluations[name])}"
             for name in MILESTONES
             if name in self.evaluations
         ]
-        self.log("\n".join([f"finished: {self.run_dir}", *scores]))
+        self.log("\n".join([f"finished: {self._recipe.run_dir}", *scores]))
         self.close()
         return summary
 
@@ -168,8 +182,10 @@ class Reporter:
 class Display:
     """A live progress line on a terminal, plain lines elsewhere. Never raises."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, log: Path) -> None:
+        """log: the file that keeps every line."""
         self._console = console
+        self._log = log
         self._broken = False
         self._live: Progress | None = None
         self._name, self._total, self._steps = "", 0, 0
@@ -201,7 +217,9 @@ class Display:
             self.log(f"{self._name} {done}/{self._total}  {text}")
 
     def log(self, text: str) -> None:
-        """Shows a message above the live line."""
+        """Shows a message above the live line, and keeps it in the log."""
+        with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         self._guarded(
             lambda: self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         )

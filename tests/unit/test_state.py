@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import pytest
 
 from thinking_rl import train
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.load import load_recipe, save_resolved
+from thinking_rl.recipe.schema import Recipe, Section
+from thinking_rl.report.metrics import read_metrics
 from thinking_rl.report.progress import Reporter
-from thinking_rl.run.state import Saved, check_same_recipe, drop_old, find_saved, write_saved
+from thinking_rl.run.state import (
+    MAY_CHANGE,
+    Position,
+    RunState,
+    check_same_recipe,
+    find_position,
+    write_position,
+)
 
 QUICKSTART = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
 
 
-def save(run_dir: Path, name: str, iteration: int, whole: bool = True) -> Saved:
+def save(run_dir: Path, name: str, iteration: int, whole: bool = True) -> Position:
     folder = run_dir / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
-    saved = Saved(folder, iteration, 7, {"sft": 2.5}, {"stream": {"given": {"a": 3}}})
+    state = {"reporter": {"seconds": {"sft": 2.5}}, "sampler": {"stream": {"given": {"a": 3}}}}
+    position = Position(folder, iteration, state)
     if whole:
-        write_saved(saved)
-    return saved
+        write_position(position)
+    return position
 
 
 def test_the_furthest_whole_checkpoint_is_found(tmp_path: Path) -> None:
-    assert find_saved(tmp_path) is None
+    assert find_position(RunFolder(tmp_path)) is None
     warmup = save(tmp_path, "sft", 0)
-    assert find_saved(tmp_path) == warmup
+    assert find_position(RunFolder(tmp_path)) == warmup
     save(tmp_path, "iteration_00002", 2)
     fourth = save(tmp_path, "iteration_00004", 4)
     save(tmp_path, "iteration_00006", 6, whole=False)
-    assert find_saved(tmp_path) == fourth
+    assert find_position(RunFolder(tmp_path)) == fourth
     assert (str(warmup), str(fourth)) == ("after the warm-up", "after RL iteration 4")
 
 
 def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     for iteration in (90, 100, 110):
         save(tmp_path, f"iteration_{iteration:05d}", iteration)
-    drop_old(tmp_path)
+    RunFolder(tmp_path).drop_old_checkpoints()
     kept = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
     assert kept == ["iteration_00100", "iteration_00110"]
 
@@ -47,7 +59,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
     saved = save(tmp_path, "iteration_00001", 1)
     (saved.folder / "state.json").write_text(text)
     with pytest.raises(ValueError, match=r"iteration_00001/state.json"):
-        find_saved(tmp_path)
+        find_position(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
         (["rl.tau=0.25"], "rl.tau was 0.5 and is 0.25; set it back"),
         (["seed=3", "data.train.0.levels=[1]"], r"levels was \[3\] and is \[1\]; seed was 0"),
         (["rl.length_reward.weight=0.1"], "rl.length_reward.weight was 0.0 and is 0.1"),
+        (["rollout.temperature=0.7"], "rollout.temperature was 1.0 and is 0.7"),
     ],
 )
 def test_only_the_same_recipe_goes_on(tmp_path: Path, overrides: list[str], message: str) -> None:
@@ -70,8 +83,70 @@ def test_only_the_same_recipe_goes_on(tmp_path: Path, overrides: list[str], mess
         check_same_recipe(recipe)
 
 
+def keys(section: type[Section], prefix: str = "") -> set[str]:
+    """Every dotted key of the recipe whose value is no section; lists count as values."""
+    found = set()
+    for name, field in section.model_fields.items():
+        choices = get_args(field.annotation) or (field.annotation,)
+        inner = [one for one in choices if isinstance(one, type) and issubclass(one, Section)]
+        is_list = get_origin(field.annotation) is list
+        inside = [] if is_list else [keys(one, f"{prefix}{name}.") for one in inner]
+        found |= set().union(*inside) or {prefix + name}
+    return found
+
+
+def test_what_may_change_are_keys_of_the_recipe() -> None:
+    known = keys(Recipe)
+    assert {"seed", "rl.length_reward.weight", "sft.optimizer.betas", "data.train"} <= known
+    assert known >= MAY_CHANGE
+    decisive = {"temperature", "top_p", "max_response_tokens", "max_model_tokens"}
+    decisive = {f"rollout.{name}" for name in decisive}
+    assert known >= decisive
+    assert not decisive & MAY_CHANGE
+
+
+class Counter:
+    """Something with a state; refuses one that is not its own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if set(state) != {"count"}:
+            raise ValueError("not mine")
+        self.count = state["count"]
+
+
+def test_whoever_registers_is_saved_and_restored(tmp_path: Path) -> None:
+    folder, state = RunFolder(tmp_path), RunState()
+    one, two = Counter(), Counter()
+    state.register("one", one)
+    state.register("two", two)
+    one.count, two.count = 3, 4
+    folder.rl_checkpoint(7).mkdir(parents=True)
+    assert find_position(folder) is None
+    state.save(folder.rl_checkpoint(7), 7)
+    one.count = 99
+
+    position = find_position(folder)
+    assert position == Position(
+        folder.rl_checkpoint(7), 7, {"one": {"count": 3}, "two": {"count": 4}}
+    )
+    again = RunState(position)
+    restored, new = Counter(), Counter()
+    again.register("two", restored)
+    assert restored.count == 4
+    again.register("new", new)  # what the run had not saved starts
+    assert new.count == 0
+    with pytest.raises(ValueError, match="not mine"):
+        RunState(Position(tmp_path, 7, {"one": {"length": 3}})).register("one", Counter())
+
+
 def test_who_may_use_a_run_folder(tmp_path: Path) -> None:
-    def asked(*overrides: str) -> Saved | None:
+    def asked(*overrides: str) -> Position | None:
         return train.check_run_dir(load_recipe(QUICKSTART, [f"run_dir={tmp_path}", *overrides]))
 
     assert asked() is None
@@ -95,22 +170,25 @@ def test_who_may_use_a_run_folder(tmp_path: Path) -> None:
 
 
 def test_a_reporter_goes_on(tmp_path: Path) -> None:
-    recipe = load_recipe(QUICKSTART)
-    first = Reporter(tmp_path, recipe)
+    recipe, folder = load_recipe(QUICKSTART), RunFolder(tmp_path)
+    first = Reporter(folder, recipe)
     first.evaluation("start", 3, 8, {"length": 5.5})
     with first.stage("rl", 4):
         first.step(0, {"reward": 0.5})
-    size, seconds = first.metrics_bytes, first.seconds()
+    left, rows = first.state_dict(), read_metrics(folder)
     first.evaluation("iteration_1", 4, 8)
     first.close()
-    with (tmp_path / "metrics.jsonl").open("r+b") as file:
-        file.truncate(size)
-    second = Reporter(tmp_path, recipe, seconds={"rl": 100 + seconds["rl"]})
+    second = Reporter(folder, recipe)
+    assert set(second.evaluations) == {"start", "iteration_1"}
+    second.load_state_dict(left | {"seconds": {"rl": 100 + left["seconds"]["rl"]}})
+    assert read_metrics(folder) == rows
     assert second.evaluations == {"start": first.evaluations["start"]}
     with second.stage("rl", 4):
         pass
-    assert second.seconds()["rl"] >= 100 + seconds["rl"]
+    assert second.seconds()["rl"] >= 100 + left["seconds"]["rl"]
+    second.evaluation("iteration_1", 5, 8)
     second.close()
+    assert [row.get("correct") for row in read_metrics(folder)] == [3, None, 5]
 
 
 def test_time_between_steps_belongs_to_none(
@@ -118,7 +196,7 @@ def test_time_between_steps_belongs_to_none(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("thinking_rl.report.progress.time.monotonic", lambda: now)
-    reporter = Reporter(tmp_path, load_recipe(QUICKSTART))
+    reporter = Reporter(RunFolder(tmp_path), load_recipe(QUICKSTART))
     rows = []
     monkeypatch.setattr(reporter._metrics, "write", lambda *row: rows.append(row[-1]))
     with reporter.stage("rl", 2):

@@ -1,0 +1,94 @@
+"""An iteration's responses to scores, in the killable pool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rewards.processes.pool import GradingPool, check_failure_share
+from thinking_rl.recipe.schema import Rewards
+from thinking_rl.types import Group, Outcome, Problem, Score
+
+
+class Grader:
+    """Grades whole groups; what could not be graded is counted, shown, and kept with its input."""
+
+    def __init__(self, rewards: Rewards, not_graded: Path, log: Callable[[str], None]) -> None:
+        """
+        Args:
+            not_graded: the file that keeps what could not be graded.
+            log: shows a message.
+
+        Raises:
+            ValueError: a grader cannot be found or loaded.
+        """
+        self._pool = GradingPool(
+            [(part.grader, part.weight) for part in rewards.parts],
+            timeout_s=rewards.timeout_s,
+            memory_gib=rewards.memory_gib,
+            workers=rewards.workers,
+        )
+        self._max_failure_share = rewards.max_failure_share
+        self._not_graded = not_graded
+        self._log = log
+
+    def grade(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with a score for every response.
+
+        Raises:
+            RuntimeError: too many could not be graded (`rewards.max_failure_share`).
+        """
+        items = [(group.problem, t.text) for group in groups for t in group.trajectories]
+        self._pool.reset_statistics()
+        scores = self._pool.grade(items)
+        keep_not_graded(items, scores, self._not_graded)
+        check_failure_share(scores, self._max_failure_share, self._pool)
+        errors = [score.error for score in scores if score.outcome is Outcome.NOT_GRADED]
+        if errors:
+            self._log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
+        remaining = iter(scores)
+        return [
+            replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
+            for group in groups
+        ]
+
+    def metrics(self) -> dict[str, float]:
+        """Latency and failures by grader of the last `grade`: `grader/<name>/<what>`."""
+        return {
+            f"grader/{name}/{what}": value
+            for name, entry in self._pool.statistics().items()
+            for what, value in (
+                ("p50_s", entry["p50_s"]),
+                ("p99_s", entry["p99_s"]),
+                *entry["failures"].items(),
+            )
+        }
+
+    def close(self) -> None:
+        """End the grading processes."""
+        self._pool.close()
+
+
+def keep_not_graded(
+    items: Sequence[tuple[Problem, str]], scores: Sequence[Score], path: Path
+) -> None:
+    """Append each response that could not be graded to a jsonl file, with what it takes to try it
+    again by `python -m rewards.grade`."""
+    failed = [
+        item for item in zip(items, scores, strict=True) if item[1].outcome is Outcome.NOT_GRADED
+    ]
+    if not failed:
+        return
+    with path.open("a", encoding="utf-8") as file:
+        for (problem, response), score in failed:
+            row = {
+                "id": problem.id,
+                "response": response,
+                "answer": problem.answer,
+                "choices": problem.choices,
+                "metadata": dict(problem.metadata),
+                "error": score.error,
+            }
+            file.write(json.dumps(row, default=repr) + "\n")

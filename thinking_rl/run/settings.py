@@ -1,0 +1,59 @@
+"""What engines and learner ranks have to know of a recipe."""
+
+from __future__ import annotations
+
+from rollouts.engine import EngineSettings
+from thinking_rl.cluster.devices import Cluster
+from thinking_rl.learner.build import LearnerSettings
+from thinking_rl.model.processing import KimiVLProcessor
+from thinking_rl.recipe.schema import Optimizer, Recipe
+
+
+def engine_settings(
+    recipe: Recipe, devices: Cluster, checkpoint: str, processor: KimiVLProcessor
+) -> EngineSettings:
+    """The recipe's rollout section as an engine takes it."""
+    ids = processor.tokenizer.special_token_ids
+    rollout = recipe.rollout
+    return EngineSettings(
+        checkpoint=checkpoint,
+        dtype=recipe.model.dtype,
+        max_model_tokens=rollout.max_model_tokens,
+        max_sequences=rollout.max_sequences,
+        max_images=rollout.max_images,
+        seed=recipe.seed,
+        media_token_id=processor.media_token_id,
+        stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
+        image_token_limit=recipe.model.image_token_limit,
+        tensor_parallel=rollout.tensor_parallel,
+        gpu_memory_share=rollout.gpu_memory_share,
+        kv_cache_gib=rollout.kv_cache_gib,
+        threads=devices.threads,
+        on_cpu=devices.on_cpu,
+        sleeps=not devices.on_cpu and rollout.placement == "shared",
+    )
+
+
+def learner_settings(
+    recipe: Recipe, devices: Cluster, checkpoint: str, optimizer: Optimizer, tau: float = 0.0
+) -> LearnerSettings:
+    """The recipe's learner section, and a stage's optimizer, as a rank takes them.
+
+    Args:
+        tau: strength of the pull towards the reference; 0 where there is none.
+    """
+    return LearnerSettings(
+        checkpoint=checkpoint,
+        learning_rate=optimizer.learning_rate,
+        tau=tau,
+        dtype=recipe.model.dtype,
+        betas=optimizer.betas,
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=optimizer.max_grad_norm,
+        reset_optimizer=recipe.rl.reset_optimizer if recipe.rl else True,
+        freeze=tuple(recipe.model.freeze),
+        activation_checkpointing=recipe.learner.activation_checkpointing,
+        threads=recipe.learner.threads or devices.threads,
+        timeout_s=recipe.learner.timeout_s,
+        seed=recipe.seed,
+    )
