@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
 from short_run import ShortRun
-
-from thinking_rl.report.metrics import read_metrics
 
 SETTINGS = (
     "stages=[rl]",
@@ -27,6 +26,7 @@ def test_the_reward_rises(tmp_path: Path) -> None:
     grader = f"rewards.parts.0.grader={tmp_path}/own_rewards.py:brief"
     code, _, err = run.run(*SETTINGS, grader)
     assert code == 0, err
-    rewards = [row["reward"] for row in read_metrics(run.run_dir) if row["stage"] == "rl"]
+    rows = map(json.loads, (run.run_dir / "metrics.jsonl").read_text().splitlines())
+    rewards = [row["reward"] for row in rows if row["stage"] == "rl"]
     assert len(rewards) == 8
     assert statistics.mean(rewards[-2:]) > statistics.mean(rewards[:2]) + 0.15, rewards
