@@ -8,6 +8,7 @@ import torch.distributed as dist
 from conversations import IMAGES, assorted, make
 from steps import NATS, OF_NORM, apart
 from torch.distributed.tensor import DTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thinking_rl.algorithm.loss import mirror_descent_loss
 from thinking_rl.learner.build import LearnerSettings
@@ -214,7 +215,10 @@ def in_bfloat16(rank, world_size, settings, rendezvous):
             (given[0].dtype, module.weight.dtype, module.e_score_correction_bias.dtype)
         )
     )
-    steps = iterate(learner, config, rank, world_size)
+    # torch's fused attention in bfloat16 goes by the processor, even where ATEN_CPU_CAPABILITY
+    # has its kernels built for a lesser one, and then fails.
+    with sdpa_kernel(SDPBackend.MATH):
+        steps = iterate(learner, config, rank, world_size)
     masters = {p.dtype for p in learner.model.parameters()}
     gradients = {p.grad.dtype for p in learner.model.parameters() if p.grad is not None}
     sent = {name: tensor.dtype for name, tensor in learner.weights()}

@@ -92,8 +92,9 @@ def test_a_run_measures_every_step(finished_run: ShortRun) -> None:
         assert row["agreement"] < 5e-4
         assert row["grad_norm"] > 0
         assert 0 < row["length"] <= 16
-        phases = sum(value for name, value in row.items() if name.startswith("seconds/"))
-        assert 0.5 * row["seconds"] < phases <= 1.01 * row["seconds"]
+        phases = [value for name, value in row.items() if name.startswith("seconds/")]
+        assert min(phases) > 0
+        assert sum(phases) <= 1.01 * row["seconds"]  # one after the other
         assert row["tokens_per_s"] == pytest.approx(row["tokens"] / row["seconds"])
     assert sum(row["reward"] for row in rl) > 0
     assert sum(row["groups_with_signal"] for row in rl) > 0

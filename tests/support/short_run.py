@@ -50,6 +50,10 @@ def vowels(problem, response):
     share = sum(letter in "aeiou" for letter in response) / max(1, len(response))
     return Score(share, correct=share > 0.2)
 
+def brief(problem, response):
+    """Next to nothing for a random model's responses, whose tokens have ten characters each."""
+    return max(0.0, 1 - len(response) / 80)
+
 def constant(problem, response):
     return 0.5
 

@@ -97,12 +97,13 @@ def test_released_sizes_and_names():
 def test_norm_epsilons():
     with torch.device("meta"):
         model = KimiVLForConditionalGeneration(KimiVLConfig())
-    for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
-            assert module.eps == 1e-5, name
-        elif hasattr(module, "variance_epsilon"):
-            # As in the reference code, this one norm keeps its class's default.
-            assert module.variance_epsilon == (1e-6 if "kv_a_" in name else 1e-5), name
+    modules = dict(model.named_modules())
+    vision = {module.eps for module in modules.values() if isinstance(module, nn.LayerNorm)}
+    assert vision == {1e-5}
+    text = {n: m.variance_epsilon for n, m in modules.items() if hasattr(m, "variance_epsilon")}
+    # As in the reference code, this one norm keeps its class's default.
+    assert {eps for name, eps in text.items() if "kv_a_" in name} == {1e-6}
+    assert {eps for name, eps in text.items() if "kv_a_" not in name} == {1e-5}
 
 
 @pytest.mark.parametrize(
