@@ -57,8 +57,6 @@ class Score:
     """The reward; finite. 0.0 where the response could not be graded."""
     correct: bool | None = None
     """Whether the final answer is right; None where the grader does not judge answers."""
-    outcome: Outcome = Outcome.RIGHT
-    """Right, wrong or not graded; a response that is not graded is not learned from."""
     extracted: str | None = None
     """The answer as read from the response, for people."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -67,6 +65,16 @@ class Score:
     """Why it was not graded (timeout, crash, memory, bad type); None otherwise."""
     seconds: float = 0.0
     """Wall-clock time that grading took; the grading pool fills it in."""
+    note: str | None = None
+    """Why a graded answer is wrong, where that is not plain (too large, two values, cut off)."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Not graded where there is an error; else the verdict; else whether it earned anything."""
+        if self.error is not None:
+            return Outcome.NOT_GRADED
+        is_right = self.value > 0 if self.correct is None else self.correct
+        return Outcome.RIGHT if is_right else Outcome.WRONG
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from thinking_rl.types import Problem
 
 Style = Literal["official", "kimi"]
 STYLES: tuple[Style, ...] = ("official", "kimi")
+MAX_LEFT_OUT = 0.01
+"""Share of a benchmark's rows that may be unusable; they are left out and named."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,17 @@ class Benchmark:
         """Problems of a split, from a file, a folder or the hub (by default the official data set).
 
         `limit` counts over all subsets. Without `pictures` the problems come with text alone,
-        which is enough to score responses.
+        which is enough to score responses. Rows that do not fit are left out, and a warning names
+        them.
 
         Raises:
-            ValueError: a source or a row cannot be used.
+            ValueError: a source cannot be used, or more than `MAX_LEFT_OUT` of its rows.
         """
         split = split or self.splits[0]
         place = str(path_or_hub or self.hub_id)
         subsets = self.subsets if self.subsets and not Path(place).exists() else (None,)
         problems: list[Problem] = []
+        left_out: list[str] = []
         for subset in subsets:
             if limit is not None and len(problems) >= limit:
                 break
@@ -101,8 +107,9 @@ class Benchmark:
                 columns=dict(self.columns),
                 limit=None if limit is None else limit - len(problems),
             )
-            read = load_problems(source, pictures=pictures)
+            read = load_problems(source, pictures=pictures, left_out=left_out)
             problems += [self.refine(problem) for problem in read]
+        _name_left_out(place, left_out, len(problems))
         return problems
 
     def prompt(self, problem: Problem, style: Style = "official") -> Problem:
@@ -121,6 +128,16 @@ class Benchmark:
         if style == "kimi" and self.unbox and (boxed := boxes(summary)):
             return boxed[-1]
         return summary
+
+
+def _name_left_out(place: str, left_out: list[str], usable: int) -> None:
+    if not left_out:
+        return
+    total = usable + len(left_out)
+    named = f"{place}: {len(left_out)} of {total} rows do not fit: " + "; ".join(left_out[:5])
+    if len(left_out) > MAX_LEFT_OUT * total:
+        raise ValueError(f"{named}; more than {MAX_LEFT_OUT:.0%} is too many to leave out")
+    _log.warning("%s; they are left out", named)
 
 
 def letters(problem: Problem) -> list[str]:

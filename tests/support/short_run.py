@@ -39,6 +39,7 @@ rollout: {max_response_tokens: 16, max_model_tokens: 128, max_sequences: 16, agr
 learner: {tokens_per_microbatch: 512, threads: 1}
 rewards:
   workers: 1
+  truncated: graded
   parts: [{grader: REWARDS:vowels}]
 """
 

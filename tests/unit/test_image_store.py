@@ -42,9 +42,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[ImageSource]:
     """Every picture that is decoded."""
     seen: list[ImageSource] = []
 
-    def counted(source: ImageSource) -> Image.Image:
-        seen.append(source)
-        return open_image(source)
+    def counted(source: ImageSource, name: str = "") -> Image.Image:
+        seen.append(Path(name) if name else source)
+        return open_image(source, name=name)
 
     monkeypatch.setattr(image_store, "open_image", counted)
     return seen
@@ -164,9 +164,9 @@ def test_threads_decode_and_share_each_picture_once(
 ) -> None:
     counted = image_store.open_image
 
-    def slowly(source: ImageSource) -> Image.Image:
+    def slowly(source: ImageSource, name: str = "") -> Image.Image:
         time.sleep(0.05)  # long enough for all threads to ask
-        return counted(source)
+        return counted(source, name)
 
     monkeypatch.setattr(image_store, "open_image", slowly)
     pictures = [png(seed) for seed in range(4)]
@@ -215,5 +215,5 @@ def test_a_file_that_cannot_be_read_is_named_and_tried_again(opened: list, tmp_p
     assert store.add(missing).hash == key_of(png(1))
     assert store.add(whole).hash == key_of(png(2))
     damaged.write_bytes(png(0))
-    assert store.add(damaged).grid_hw == (4, 6)
+    assert store.add(damaged).hash == key_of(png(0))
     assert opened[-1] == damaged

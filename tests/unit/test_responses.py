@@ -14,7 +14,7 @@ from rewards.grade import read_rows
 from rewards.math_answer import math_answer
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.report.responses import ResponseLog
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 SHOWN = Problem(
     id="geo-1",
@@ -79,9 +79,7 @@ def test_every_response_is_kept_once(folder: RunFolder, log: ResponseLog) -> Non
 
 
 def test_a_row_says_all_of_a_response(folder: RunFolder, log: ResponseLog) -> None:
-    score = Score(
-        math.nan, None, Outcome.NOT_GRADED, "4", parts={"math": 0.0, "form": 1.0}, error="timeout"
-    )
+    score = Score(math.nan, None, "4", parts={"math": 0.0, "form": 1.0}, error="timeout")
     one = answer("◁think▷é\ud800\n◁/think▷B", SHOWN, FinishReason.LENGTH)
     log.write("rl", 7, [Group(SHOWN, (one,), (score,), (0.25,))])
     assert rows(folder) == [
@@ -111,6 +109,7 @@ def test_a_row_says_all_of_a_response(folder: RunFolder, log: ResponseLog) -> No
             "extracted": "4",
             "parts": {"math": 0.0, "form": 1.0},
             "error": "timeout",
+            "note": None,
             "advantage": 0.25,
         }
     ]

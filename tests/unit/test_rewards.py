@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks import grading
-from rewards import registry
+from rewards import attack, registry
 from rewards.choice import choice
 from rewards.format import format as format_reward
 from rewards.grade import read_rows
 from rewards.mathvista import mathvista
+from rewards.mathvista_strict import mathvista_strict
 from rewards.open_answer import open_answer
+from rewards.open_answer_strict import open_answer_strict
 from rewards.repetition import repetition
+from rewards.truncation import readable, settled
 from thinking_rl.algorithm.length import length_rewards
-from thinking_rl.types import Problem
+from thinking_rl.types import FinishReason, Outcome, Problem, Score, Segment, Trajectory
 
 DATA = os.environ.get("THINKING_RL_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="THINKING_RL_DATA is not set")
@@ -35,6 +38,24 @@ def test_other_specs_resolve(tmp_path, monkeypatch):
     for spec in ("mine.py:good", f"{tmp_path}/mine.py:good", "benchmarks.hostile:returns_nan"):
         registry.check(spec)
         assert callable(registry.resolve(spec))
+
+
+def test_a_file_with_a_dataclass_a_pickle_and_a_neighbour_loads(tmp_path):
+    (tmp_path / "neighbour_of_mine.py").write_text("BONUS = 0.25\n")
+    for name in ("mine_too", "rewards"):  # the second has the name of a package that is loaded
+        (tmp_path / f"{name}.py").write_text(
+            "from __future__ import annotations\n"
+            "import pickle\nfrom dataclasses import dataclass\n"
+            "from neighbour_of_mine import BONUS\n"
+            "@dataclass\nclass Item:\n    value: float = BONUS\n"
+            "def good(problem, response):\n"
+            "    return pickle.loads(pickle.dumps(Item())).value\n"
+            "def other(problem, response):\n    return Item()\n"
+        )
+        function = registry.resolve(f"{tmp_path}/{name}.py:good")
+        assert function(None, "") == 0.25
+        assert registry.resolve(f"{tmp_path}/{name}.py:other").__module__ == function.__module__
+    assert registry.resolve("math_answer").__module__ == "rewards.math_answer"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +181,111 @@ def test_mathvista_choice():
     assert [mathvista(problem, text).correct for text in said] == [True] * 3 + [False] * 3
 
 
+HEDGED = ("[4, 5, 6]", "4, 5 or 6", "It is 4 or 5.", "not 5", "1 2 3 4 5 6", "5 or more")
+
+
+@pytest.mark.parametrize("response", HEDGED)
+def test_strict_twins_take_no_lists(response):
+    assert not open_answer_strict(Problem("p", "", "5"), response).correct
+    metadata = {"question_type": "free_form", "answer_type": "integer"}
+    assert not mathvista_strict(Problem("p", "", "5", metadata=metadata), response).correct
+
+
+def test_strict_twins_take_the_answer_itself():
+    assert open_answer_strict(Problem("p", "", "['MgS', '$MgS$']"), "The answer is MgS.").correct
+    assert (
+        open_answer_strict(Problem("p", "", "24.32"), "The result is 24.3201 kJ").correct is False
+    )
+    assert open_answer_strict(Problem("p", "", "24.32"), r"\boxed{24.324}").correct
+    assert open_answer(Problem("p", "", "Hormone"), "no hormone").correct
+    assert not open_answer_strict(Problem("p", "", "Hormone"), "no hormone").correct
+    metadata = {"question_type": "free_form", "answer_type": "float", "precision": 1}
+    assert mathvista_strict(Problem("p", "", "1.2", metadata=metadata), r"\boxed{1.24}").correct
+    assert not mathvista_strict(Problem("p", "", "1.2", metadata=metadata), r"\boxed{1.26}").correct
+    metadata = {"question_type": "free_form", "answer_type": "list"}
+    problem = Problem("p", "", "[1, 2]", metadata=metadata)
+    assert mathvista_strict(problem, "The answer is [1,2]").correct
+    assert not mathvista_strict(problem, "The answer is [2, 1] [1, 2]").correct
+
+
+# Truncated responses
+
+
+def cut(text, reason=FinishReason.LENGTH):
+    return Trajectory("p", (1,), (), (Segment((7,), (-0.5,), 0),), text, reason)
+
+
+CLOSED, OPEN, BARE = "◁think▷a◁/think▷5", "◁think▷a 5", "5"
+
+
+@pytest.mark.parametrize(
+    ("truncated", "thinking", "text", "reason", "outcome"),
+    [
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.WRONG),
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.REPETITION, Outcome.WRONG),
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+        ("masked", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.NOT_GRADED),
+        ("masked", "closed_if_opened", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+        ("graded", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.RIGHT),
+        ("graded", "closed_if_opened", OPEN, FinishReason.LENGTH, Outcome.WRONG),
+        ("graded", "ignored", OPEN, FinishReason.LENGTH, Outcome.RIGHT),
+        ("wrong", "closed_if_opened", BARE, FinishReason.STOP, Outcome.RIGHT),
+        ("wrong", "required", BARE, FinishReason.STOP, Outcome.WRONG),
+        ("wrong", "required", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+    ],
+)
+def test_truncated_responses(truncated, thinking, text, reason, outcome):
+    score = settled(cut(text, reason), Score(1.0, True, "5"), truncated, thinking)
+    assert score.outcome is outcome
+    assert score.value == (1.0 if outcome is Outcome.RIGHT else 0.0)
+
+
+def test_a_cut_response_keeps_its_penalties_and_its_failure():
+    trajectory = cut(CLOSED)
+    assert settled(trajectory, Score(-0.3), "wrong", "required").value == -0.3
+    failed = Score(0.0, error="timeout")
+    assert settled(trajectory, failed, "wrong", "required") is failed
+
+
+def test_thinking_that_is_ignored_is_read():
+    assert readable(OPEN, "ignored") == "a 5"
+    assert readable(OPEN, "required") == OPEN
+    assert readable(CLOSED, "ignored") == CLOSED
+
+
+# Attack
+
+
+@pytest.mark.parametrize("grader", ["math_answer", "open_answer_strict", "mathvista_strict"])
+def test_no_template_earns_more_than_chance_on_built_in_problems(grader):
+    problems = attack.read_problems("procedural", None, 60)
+    results = list(attack.attack(grader, problems))
+    assert len(results) >= 150
+    assert [result for result in results if result.is_hole] == []
+    assert sum(result.not_graded for result in results) == 0
+
+
+@pytest.mark.parametrize("grader", ["math_answer", "choice", "mathvista_strict"])
+def test_no_template_earns_more_than_chance_among_options(grader):
+    texts = ("12 cm", "a kite", "45", r"$\frac{1}{2}$", "none of these")
+    metadata = {"question_type": "multi_choice"}
+    problems = [
+        Problem(
+            str(n), f"Which of the {n} is it?", "ABCDE"[n % 5], choices=texts, metadata=metadata
+        )
+        for n in range(60)
+    ]
+    results = list(attack.attack(grader, problems))
+    assert [result for result in results if result.is_hole] == []
+
+
+def test_an_attack_finds_a_hole():
+    """The benchmark's own rules take any number of a list."""
+    problems = [Problem(str(n), "How many?", str(n % 9 + 1)) for n in range(60)]
+    holes = [result for result in attack.attack("open_answer", problems) if result.is_hole]
+    assert "several: comma" in {result.template for result in holes}
+
+
 @pytest.mark.parametrize(
     ("response", "value"),
     [
@@ -231,7 +357,7 @@ def test_bad_rows_are_named(line, message):
 def test_agreement_with_recorded_verdicts():
     assert DATA is not None
     agree = grading.recorded(Path(DATA))["agree"]
-    assert agree["choice"] == 847
+    assert agree["choice"] == 846  # one response lists all options
     assert agree["open_answer"] == 53
     assert agree["mathvista"] >= 989  # the others are options guessed from unlike texts
 

@@ -72,7 +72,7 @@ def _with_advantages(group: Group, length_weight: float) -> Group:
         if not all(map(math.isfinite, rewards)):
             raise ValueError(
                 f"rewards of problem {group.problem.id!r} must be finite, got {rewards}; "
-                "a grader that cannot tell should say so with Outcome.NOT_GRADED"
+                "a grader that cannot tell should return a Score with an error"
             )
         for index, advantage in zip(indices, mean_baseline(rewards), strict=True):
             advantages[index] = advantage

@@ -17,7 +17,8 @@ class ResponseLog:
 
     A row is one response: where it comes from (`stage`, `at`), the problem with its expected
     answer, the response with tokens, log-probs and policy versions by segment, its score with
-    parts, and its advantage. `python -m rewards.grade` takes the rows as they are.
+    parts, and its advantage. `python -m rewards.grade` takes the rows as they are; what it does not
+    apply is the recipe's word on responses that were cut off.
     """
 
     def __init__(self, folder: RunFolder, limit_gib: float) -> None:
@@ -118,4 +119,5 @@ def _score(score: Score) -> dict[str, Any]:
         "extracted": score.extracted,
         "parts": dict(score.parts),
         "error": score.error,
+        "note": score.note,
     }
