@@ -8,8 +8,8 @@ from torch import nn
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from thinking_rl.learner.packing import pack_row
-from thinking_rl.model import modeling
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.kernels import logprobs as kernel
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.tiny import random_model
 from thinking_rl.model.weights import load_released, model_state, released_names
@@ -199,12 +199,13 @@ def test_forward_agrees_with_the_packed_path(model, config):
     torch.testing.assert_close(packed_loss, loss, atol=1e-5, rtol=1e-5)
 
 
-def test_log_probs_do_not_depend_on_the_chunk(model, config, monkeypatch):
+def test_log_probs_do_not_depend_on_the_blocks(model, config, monkeypatch):
     whole = logprobs(model, assorted(config))
     whole.sum().backward()
     gradient = model.language_model.lm_head.weight.grad.clone()
     model.zero_grad()
-    monkeypatch.setattr(modeling, "LOGPROB_CHUNK", 7)
+    monkeypatch.setattr(kernel, "TOKENS", 7)
+    monkeypatch.setattr(kernel, "VOCABULARY", 100)
     cut = logprobs(model, assorted(config))
     cut.sum().backward()
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)

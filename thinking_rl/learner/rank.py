@@ -213,7 +213,10 @@ def logprobs(
 ) -> list[torch.Tensor]:
     """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
     model is sharded."""
-    values = [model.token_logprobs(row.packed(images, device))[0].cpu() for row in rows]
+    values = []
+    for row in rows:
+        packed = row.packed(images, device)
+        values.append(model.token_logprobs(packed, with_entropy=False)[0].cpu())
     # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
     # copies that no forward ever reads.
     if isinstance(model, FSDPModule):
