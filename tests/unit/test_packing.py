@@ -1,4 +1,3 @@
-import random
 from dataclasses import replace
 
 import pytest
@@ -7,7 +6,6 @@ from conversations import IMAGES, LARGE, SHARED, SMALL, assorted, by_hash, make,
 
 from thinking_rl.learner.group import deal, hashes_of
 from thinking_rl.learner.packing import pack_row, split_by_tokens
-from thinking_rl.model.attention import SegmentLayout, attend
 from thinking_rl.model.configuration import KimiVLConfig
 
 MEDIA = 500
@@ -97,24 +95,3 @@ def test_work_is_dealt_in_as_many_rows_for_each_rank(config, world_size):
             key for members in share for i in members for key in conversations[i].image_hashes
         ]
         assert hashes_of(packed) == list(dict.fromkeys(wanted))
-
-
-@pytest.mark.parametrize(("causal", "max_padding"), [(True, 0.0), (True, 0.2), (False, 0.0)])
-def test_attention_stays_within_its_segment(causal, max_padding):
-    draw = random.Random(0)
-    lengths = [draw.choice([1, 2, 9, 10, 11, 30]) for _ in range(25)]
-    generator = torch.Generator().manual_seed(0)
-    q, k = (torch.randn(sum(lengths), 2, 8, generator=generator) for _ in range(2))
-    v = torch.randn(sum(lengths), 2, 5, generator=generator)
-    layout = SegmentLayout(lengths, "cpu", max_padding=max_padding)
-    assert len(layout.buckets) < len(set(lengths)) + (max_padding == 0)
-    measured = attend(q, k, v, layout, causal=causal, scale=0.3)
-    at = 0
-    for length in lengths:
-        mine = slice(at, at + length)
-        scores = torch.einsum("ihd,jhd->hij", q[mine], k[mine]) * 0.3
-        if causal:
-            scores += torch.full((length, length), -torch.inf).triu(1)
-        expected = torch.einsum("hij,jhd->ihd", scores.softmax(-1), v[mine])
-        torch.testing.assert_close(measured[mine], expected, atol=1e-5, rtol=1e-5)
-        at += length

@@ -165,10 +165,11 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def packed_hidden(self, row: PackedRow) -> torch.Tensor:
-        """Final hidden states [T, hidden] of a packed row; no sequence sees another."""
+        """Final hidden states [T, hidden] of a packed row; no sequence sees another but the one
+        that it continues."""
         hidden = self.embed(row.input_ids, row.pixel_values, row.grids, row.image_order)[None]
-        layout = SegmentLayout(row.lengths, hidden.device, max_padding=0.2)
-        positions = torch.cat([torch.arange(n, device=hidden.device) for n in row.lengths])[None]
+        layout = SegmentLayout(row.lengths, hidden.device, causal=True, prefixes=row.prefixes)
+        positions = row.places_in_text().to(hidden.device)[None]
         decoder = self.language_model.model
         rotary = decoder.rotary_emb(hidden, positions)
         for layer in decoder.layers:
