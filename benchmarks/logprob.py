@@ -17,18 +17,18 @@ import torch.nn.functional as F
 from benchmarks.figures import figure, pairs, peak_gib
 from thinking_rl.model.kernels.logprobs import token_logprobs
 
-HIDDEN, VOCABULARY = 2048, 163840
+HIDDEN = 2048
 
 
 class Case:
     """Random states, head and targets, with gradients' memory already there."""
 
-    def __init__(self, tokens: int):
+    def __init__(self, tokens: int, vocabulary: int):
         generator = torch.Generator().manual_seed(0)
         self.hidden = torch.randn(tokens, HIDDEN, generator=generator).requires_grad_()
-        self.weight = torch.empty(VOCABULARY, HIDDEN).normal_(std=0.02, generator=generator)
+        self.weight = torch.empty(vocabulary, HIDDEN).normal_(std=0.02, generator=generator)
         self.weight.requires_grad_()
-        self.targets = torch.randint(VOCABULARY, (tokens,), generator=generator)
+        self.targets = torch.randint(vocabulary, (tokens,), generator=generator)
         self.factor = torch.randn(tokens, generator=generator)
 
     def ours(self) -> torch.Tensor:
@@ -39,12 +39,6 @@ class Case:
 
     def plain(self) -> torch.Tensor:
         table = F.linear(self.hidden, self.weight).log_softmax(-1)
-        return table.gather(1, self.targets[:, None])[:, 0]
-
-    def plain_with_entropy(self) -> torch.Tensor:
-        table = F.linear(self.hidden, self.weight).log_softmax(-1)
-        with torch.no_grad():
-            (table.exp() * table).sum(-1)
         return table.gather(1, self.targets[:, None])[:, 0]
 
     def step(self, values: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -69,19 +63,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--more-tokens", type=int, default=16384, help="for memory alone")
+    parser.add_argument("--vocabulary", type=int, default=163840)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    case = Case(options.tokens)
-    base = {"threads": options.threads, "tokens": options.tokens, "dtype": "float32"}
+    case = Case(options.tokens, options.vocabulary)
+    base = {"threads": options.threads, "dtype": "float32", "vocabulary": options.vocabulary}
+    base["tokens"] = options.tokens
     ours, plain = memory(case, case.ours), memory(case, case.plain)
     figure("logprob/memory_gib", ours, "GiB", plain, 1, **base)
     figure("logprob/difference", difference(case), "relative", 1e-5, 1, **base)
     seconds = pairs(lambda: case.step(case.ours), lambda: case.step(case.plain), options.pairs)
     figure("logprob/time", seconds[0], "s", seconds[1], options.pairs, entropy=False, **base)
     if options.more_tokens:
-        more = Case(options.more_tokens)
+        more = Case(options.more_tokens, options.vocabulary)
         base["tokens"] = options.more_tokens
         figure("logprob/memory_gib", memory(more, more.ours), "GiB", plain, 1, **base)
 

@@ -263,6 +263,9 @@ class Learner(Section):
     workers: int = Field(default=1, ge=1)
     tokens_per_microbatch: int = Field(ge=64)
     """Packed tokens of one forward and backward, per worker."""
+    prompt_once: bool = True
+    """Whether the responses to one problem share its prompt's tokens, pictures and features; the
+    result is the same, and cheaper."""
     activation_checkpointing: bool = False
     threads: int | None = None
     """CPU threads per worker; None: the cores divided by the workers."""
