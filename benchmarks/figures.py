@@ -22,16 +22,24 @@ def figure(name: str, value: float, unit: str, baseline: float, n: int, **condit
     print(json.dumps(rounded | {"n": n} | conditions), flush=True)
 
 
-def pairs(ours: Callable[[], Any], theirs: Callable[[], Any], n: int) -> tuple[float, float]:
-    """Median seconds of each of two pieces of work, done in turn `n` times after a warm-up."""
+def pairs(
+    ours: Callable[[], Any], theirs: Callable[[], Any], n: int, *, cpu_time: bool = False
+) -> tuple[float, float]:
+    """Median seconds of each of two pieces of work, done in turn `n` times after a warm-up.
+
+    Args:
+        cpu_time: of all threads' work rather than of the clock, for a machine that others use; with
+            one thread, since idle threads spin.
+    """
+    now = time.process_time if cpu_time else time.perf_counter
     seconds: tuple[list[float], list[float]] = ([], [])
     for repeat in range(n + 1):
         for work, taken in zip((ours, theirs), seconds, strict=True):
             gc.collect()
-            start = time.perf_counter()
+            start = now()
             work()
             if repeat:
-                taken.append(time.perf_counter() - start)
+                taken.append(now() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 

@@ -61,8 +61,9 @@ def prompt_once(rank: Rank, options: argparse.Namespace) -> None:
         figure(f"prompt_once/{name}", apart, "relative", 1e-5, 1)
     base = {"prompt": options.prompt, "response": options.response, "samples": options.samples}
     base |= {"tokens": len(shared[0].input_ids), "tokens_repeated": len(repeated[0].input_ids)}
-    seconds = pairs(lambda: update.step(shared), lambda: update.step(repeated), options.pairs)
-    base["threads"] = options.threads
+    works = [lambda rows=rows: update.step(rows) for rows in (shared, repeated)]
+    seconds = pairs(works[0], works[1], options.pairs, cpu_time=options.cpu_time)
+    base |= {"threads": options.threads, "cpu_time": options.cpu_time}
     figure("prompt_once/update", seconds[0], "s", seconds[1], options.pairs, **base)
 
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("what", choices=("prompt_once", "tokens"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that others use")
     parser.add_argument("--prompt", type=int, default=1024)
     parser.add_argument("--response", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=8)

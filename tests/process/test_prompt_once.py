@@ -24,7 +24,7 @@ def minibatches(config):
 
 
 def train(rank, world_size, settings, rendezvous, prompt_once):
-    """One iteration: both steps' metrics, the tokens of this rank's rows, the weights afterwards."""
+    """One iteration: both steps' metrics, tokens of this rank's rows, weights afterwards."""
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
     learner = Rank(settings, rank, world_size, rendezvous)
     batches = minibatches(config)
