@@ -32,7 +32,7 @@ def group(prompt: int, response: int, samples: int, seed: int) -> list[Conversat
     mask = (False,) * prompt + (True,) * response
     return [
         Conversation(first + tuple(draw.integers(200, size=response).tolist()), mask, (), advantage)
-        for advantage in np.linspace(-1, 1, samples).tolist()
+        for advantage in np.linspace(-0.5, 1, samples).tolist()
     ]
 
 
