@@ -186,6 +186,7 @@ class Learner:
                     "log_ratio": sums["log_ratio"] / len(conversations),
                     "log_ratio_abs": sums["log_ratio_abs"] / len(conversations),
                 }
+                | {name: sums[name] for name in ("expert_load", "expert_bias") if name in sums}
             )
         self._wait([actor.release.remote() for actor in self.actors], "release")
         return steps
