@@ -60,9 +60,14 @@ def needs(sizes: Iterable[Size], cost: Cost) -> tuple[int, float]:
 
 @dataclass
 class _Row:
+    """A row, or a piece of one."""
+
     members: list[Size] = field(default_factory=list)
+    """Conversations in it."""
     tokens: int = 0
+    """That it needs, at most."""
     cost: float = 0.0
+    """In text tokens, at most."""
 
 
 def pack_by_cost(
