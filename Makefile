@@ -7,7 +7,7 @@ KIND := $(if $(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(KIND)
 OVERRIDES ?=
 
-.PHONY: setup quickstart fast test lint freeze lock
+.PHONY: setup quickstart fast test lint freeze lock gpu-check
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -33,6 +33,11 @@ fast: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+gpu-check:
+	@test "$(KIND)" = gpu || { echo "gpu-check needs a machine with an NVIDIA GPU and its driver (nvidia-smi was not found): compute capability 8.0 or newer, 8 GiB free" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/python -m benchmarks.gpu_check
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

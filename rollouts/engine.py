@@ -123,7 +123,6 @@ class Engine:
             disable_log_stats=True,
             **engine_arguments(on_cpu=settings.on_cpu),
         )
-        self.llm.collective_rpc("prepare_model")
 
     def generate(
         self, requests: Sequence[Request], images: Mapping[str, ImagePatches]

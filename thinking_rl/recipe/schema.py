@@ -295,6 +295,9 @@ class Learner(Section):
     """Training processes, each on a GPU of its own where there are any; they share the model."""
     tokens_per_microbatch: int = Field(ge=64)
     """Packed tokens of one forward and backward, per worker."""
+    prompt_once: bool = True
+    """Whether the responses to one problem share its prompt's tokens, pictures and features; the
+    result is the same, and cheaper."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
     threads: int | None = None

@@ -165,6 +165,7 @@ class Session:
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
+                prompt_once=self.recipe.learner.prompt_once,
             )
         return self._learner
 
