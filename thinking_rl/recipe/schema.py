@@ -302,7 +302,8 @@ class Recipe(Section):
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
     responses_gib: float = Field(default=1.0, ge=0)
-    """Largest `responses.jsonl`, which keeps every sampled response; 0 keeps none."""
+    """Largest `responses.jsonl`, which keeps every sampled response, with `images/`, which keeps
+    the pictures that they show; 0 keeps none."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
     """What the run does, always in this order."""
     ray_address: str | None = None

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from thinking_rl.files.run_folder import ITERATION, RunFolder
 from thinking_rl.recipe.schema import RL_STAGE, Recipe
+from thinking_rl.report.events import EventLog, this_process
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
 
@@ -46,6 +47,7 @@ class Reporter:
         self.folder = folder
         self._recipe = recipe
         self._metrics = MetricsWriter(folder)
+        self._events = EventLog(folder)
         self.evaluations = self._evaluations()
         self._counts: dict[str, int] = defaultdict(int)
         self._display = Display(console or Console(), folder.log)
@@ -54,6 +56,7 @@ class Reporter:
         self._stage_started = time.monotonic()
         self._phase_seconds: dict[str, float] = defaultdict(float)
         self._last_step = time.monotonic()
+        self.event("started", "the run starts", **this_process())
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "iteration") -> Iterator[None]:
@@ -63,6 +66,7 @@ class Reporter:
         self._stage_started = self._last_step = time.monotonic()
         self._phase_seconds.clear()  # what was timed before belongs to no step
         self._stage = name
+        self.event("stage", f"{name} begins, {total} {unit}s", total=total)
         self._display.start(name, total)
         try:
             yield
@@ -146,6 +150,7 @@ class Reporter:
             {"iteration": self._iterations_at(name)},
             {"name": name, **result.as_dict()},
         )
+        self.event("evaluation", f"{name}: {_describe(result)}")
         self.log(f"evaluation {name}: {_describe(result)}")
 
     def _iterations_at(self, name: str) -> int:
@@ -154,6 +159,10 @@ class Reporter:
             return self._recipe.rl.iterations
         number = name.rpartition("@")[2].removeprefix(ITERATION)
         return int(number) if number.isdecimal() else 0
+
+    def event(self, kind: str, text: str, **details: Any) -> None:
+        """Keeps what happened in `events.jsonl`, with the stage in which it did."""
+        self._events.write(kind, text, **({"stage": self._stage} if self._stage else {}), **details)
 
     def log(self, text: str) -> None:
         """Shows one message; square brackets in it are text."""
@@ -169,6 +178,7 @@ class Reporter:
             for name in MILESTONES
             if name in self.evaluations
         ]
+        self.event("finished", "the run is finished")
         self.log("\n".join([f"finished: {self._recipe.run_dir}", *scores]))
         self.close()
         return summary
