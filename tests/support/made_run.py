@@ -231,3 +231,10 @@ def finished_run(path: Path, iterations: int = 8, seed: int = 0, skill: float = 
 def rows(folder: RunFolder) -> Iterator[dict]:
     """The recorded responses."""
     yield from map(json.loads, folder.responses.read_text().splitlines())
+
+
+def rows_before_damage(folder: RunFolder) -> Iterator[dict]:
+    """The recorded responses of a file that holds other lines too."""
+    for line in folder.responses.read_text().splitlines():
+        if line.startswith('{"stage"'):
+            yield json.loads(line)
