@@ -138,4 +138,5 @@ class RunFolder:
         yield from (self.recipe, self.metrics, self.responses, self.not_graded, self.summary)
         yield from (self.log, self.error_log, self.events, self.report, self.images)
         yield from (Path(f"{self.index}{end}") for end in ("", "-wal", "-shm"))
+        yield from (self.path / name for name in ("wandb", "artifacts", "mlflow", "trackio"))
         yield from (self.tensorboard, self.small_model, self.export, self.checkpoints)

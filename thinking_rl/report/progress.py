@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from thinking_rl.recipe.schema import RL_STAGE, Recipe
 from thinking_rl.report.events import EventLog, this_process
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
+from thinking_rl.report.trackers import open_trackers, rows_of
+from thinking_rl.types import Group
 
 HEADLINE = ("loss", "reward", "accuracy", "length", "tokens_per_s")
 """Metrics shown while a run goes, where a step has them; metrics.jsonl holds them all."""
@@ -46,7 +48,10 @@ class Reporter:
         """Rows that are there already stay, and their evaluations count as done."""
         self.folder = folder
         self._recipe = recipe
-        self._metrics = MetricsWriter(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        config = recipe.model_dump(mode="json")
+        trackers = open_trackers(recipe.trackers, folder, config)
+        self._metrics = MetricsWriter(folder, trackers, self.log)
         self._events = EventLog(folder)
         self.evaluations = self._evaluations()
         self._counts: dict[str, int] = defaultdict(int)
@@ -159,6 +164,14 @@ class Reporter:
             return self._recipe.rl.iterations
         number = name.rpartition("@")[2].removeprefix(ITERATION)
         return int(number) if number.isdecimal() else 0
+
+    def samples(self, name: str, groups: Sequence[Group], picture: Callable[[str], bytes]) -> None:
+        """Shows some graded groups to the trackers.
+
+        Args:
+            picture: the encoded bytes of a picture, by its hash.
+        """
+        self._metrics.table(name, rows_of(groups, picture))
 
     def event(self, kind: str, text: str, **details: Any) -> None:
         """Keeps what happened in `events.jsonl`, with the stage in which it did."""

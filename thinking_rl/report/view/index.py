@@ -125,7 +125,7 @@ class Index:
             database.row_factory = sqlite3.Row
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = OFF")  # it can be made anew
-            database.execute("PRAGMA cache_size = -8000")
+            database.execute("PRAGMA cache_size = -2000")
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'state'").fetchone():
                 clear(database)
             yield database
