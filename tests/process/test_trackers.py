@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import made_run
 import pytest
@@ -19,7 +20,7 @@ from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.image_store import hash_of
 from thinking_rl.plan.inputs import check_tracker
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
-from thinking_rl.report.trackers import open_trackers, rows_of
+from thinking_rl.report.trackers import Tracker, open_trackers, rows_of
 
 CONFIG = {"seed": 3, "rl": {"tau": 0.5}}
 WRITE = """
@@ -134,7 +135,7 @@ def test_one_that_is_not_installed_is_named(
 class Broken:
     """A tracker whose every call fails."""
 
-    def log(self, *_: object) -> None:
+    def log(self, *_: object, **__: object) -> None:
         raise ConnectionError("no route to host")
 
     table = close = log
@@ -142,7 +143,7 @@ class Broken:
 
 def test_trouble_in_a_tracker_ends_no_run(tmp_path: Path) -> None:
     said: list[str] = []
-    writer = MetricsWriter(RunFolder(tmp_path), [Broken()], said.append)
+    writer = MetricsWriter(RunFolder(tmp_path), [cast(Tracker, Broken())], said.append)
     writer.write("rl", {"iteration": 0}, {"reward": 0.5})
     writer.table("after_rl", [])
     writer.close()
