@@ -55,7 +55,11 @@ def check_benchmark(one: BenchmarkRun) -> str:
 
 
 def check_tracker(name: str) -> None:
-    """Raises ValueError where a tracker's package is not installed."""
+    """See that a tracker's package is there.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     if importlib.util.find_spec(name) is None:
         raise ValueError(f"{name} is not installed; pip install {name}, or take it out of the list")
 
