@@ -206,6 +206,11 @@ def _fail(message: str, code: int, folder: RunFolder | None) -> int:
     line = " ".join(message.split())
     print(line, file=sys.stderr)
     if folder and folder.path.is_dir():
+        from thinking_rl.report.events import EventLog
+
+        kind = "stopped" if code == EXIT_STOPPED else "failed"
+        with contextlib.suppress(OSError):
+            EventLog(folder).write(kind, line)
         with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{line}\n")
     return code

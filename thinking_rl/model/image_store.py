@@ -90,6 +90,14 @@ class ImageStore:
                     self._hash_of_file[source] = key
         return self._entry(key).image
 
+    def encoded(self, key: str) -> bytes:
+        """The bytes that a picture which was added came as; a file is read again.
+
+        Raises:
+            ValueError: the file is gone.
+        """
+        return read_image(self._sources[key])
+
     def take(self, patches: Mapping[str, ImagePatches]) -> None:
         """Pictures that another process has cut; they are not decoded here."""
         for key, one in patches.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from thinking_rl.files.checkpoint import check_complete
@@ -31,6 +32,9 @@ def check_inputs(recipe: Recipe) -> Plan:
         with plan.looking_at(f"rewards.parts.{index}.grader"):
             rewards.check(part.grader)
             plan.add("rewards", part.grader, f"weight {part.weight:g}")
+    for name in recipe.trackers:
+        with plan.looking_at("trackers"):
+            check_tracker(name)
     with plan.looking_at("model.path"):
         plan.add("model", recipe.model.path, check_model(recipe.model.path))
     return plan
@@ -52,6 +56,16 @@ def check_benchmark(one: BenchmarkRun) -> str:
         return f"{one.name}, {count} x {one.samples}: the hub is asked for {place} when it starts"
     benchmark.load(one.path, one.split, min(ROWS_CHECKED, one.limit or ROWS_CHECKED))
     return f"{one.name}, {count} x {one.samples}, from {one.path}"
+
+
+def check_tracker(name: str) -> None:
+    """See that a tracker's package is there.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f"{name} is not installed; pip install {name}, or take it out of the list")
 
 
 def check_model(path: str) -> str:

@@ -23,6 +23,7 @@ FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista
 BENCHMARKS = ("mmmu", "mmmu_pro", "mmmu_pro_vision", "mathvision", "mathvista", "gsm8k", "math500")
 STAGES = SFT_STAGE, RL_STAGE = ("sft", "rl")
 """The stages of a run, in their order; each is also the name of its section."""
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
@@ -350,7 +351,11 @@ class Recipe(Section):
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
     responses_gib: float = Field(default=1.0, ge=0)
-    """Largest `responses.jsonl`, which keeps every sampled response; 0 keeps none."""
+    """Largest `responses.jsonl`, which keeps every sampled response, with `images/`, which keeps
+    the pictures that they show; 0 keeps none."""
+    trackers: list[Literal[TRACKERS]] = ["tensorboard"]  # pyright: ignore[reportInvalidTypeForm]
+    """Where the numbers go beside `metrics.jsonl`; all but tensorboard also take the recipe, and a
+    few responses of each evaluation. They work offline, and are installed by who wants them."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
     """What the run does, always in this order."""
     ray_address: str | None = None

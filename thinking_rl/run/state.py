@@ -24,6 +24,7 @@ MAY_CHANGE = frozenset(
         "resume",
         "ray_address",
         "responses_gib",
+        "trackers",
         "data.image_store_gib",
         "rollout.engines",
         "rollout.tensor_parallel",
