@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import ranks
 import torch
@@ -15,7 +17,8 @@ def step(rank, world_size, settings, rendezvous):
     and the row's tokens go evenly to all in the second."""
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
     learner = Rank(settings, rank, world_size, rendezvous)
-    one, two = (m for name, m in learner.model.named_modules() if name.endswith("mlp.gate"))
+    gates: list[Any] = [m for n, m in learner.model.named_modules() if n.endswith("mlp.gate")]
+    one, two = gates
     one.e_score_correction_bias.zero_()
     one.e_score_correction_bias[[2, 5]] = 7.0
     experts = two.num_experts

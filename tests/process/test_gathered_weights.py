@@ -12,7 +12,7 @@ def gathered(rank, world_size, settings, rendezvous):
     device = join(settings, rank, world_size, rendezvous)
     model = build_model(settings, world_size, device)
     seen, gather = set(), DTensor.full_tensor
-    DTensor.full_tensor = lambda self: seen.add(self.dtype) or gather(self)
+    DTensor.full_tensor = lambda self: seen.add(self.dtype) or gather(self)  # pyright: ignore[reportAttributeAccessIssue]
     weights = {n: t.float().numpy() for n, t in full_tensors(model, torch.bfloat16)}
     kept = {p.dtype for p in model.parameters()}
     dist.destroy_process_group()

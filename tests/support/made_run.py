@@ -15,7 +15,7 @@ from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.image_store import hash_of
 from thinking_rl.report.events import EventLog, this_process
 from thinking_rl.report.responses import ResponseLog
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 SCRIPT = "<script>window.hacked = true</script><img src=x onerror='window.hacked=true'>"
 """What a response says that wants to be more than text."""
@@ -106,12 +106,11 @@ def group(
             )
         )
         scores.append(
-            Score(0.0, None, Outcome.NOT_GRADED, error="timeout: 5 s")
+            Score(0.0, error="timeout: 5 s")
             if failed
             else Score(
                 float(right),
                 right,
-                Outcome.RIGHT if right else Outcome.WRONG,
                 extracted=answer,
                 parts={"math_answer": float(right), "format": float(draw.random() < 0.8)},
             )

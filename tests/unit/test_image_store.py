@@ -166,7 +166,7 @@ def test_threads_decode_and_share_each_picture_once(
 
     def slowly(source: ImageSource, name: str = "") -> Image.Image:
         time.sleep(0.05)  # long enough for all threads to ask
-        return counted(source, name)
+        return counted(source, name=name)
 
     monkeypatch.setattr(image_store, "open_image", slowly)
     pictures = [png(seed) for seed in range(4)]

@@ -16,6 +16,7 @@ def paths(folder: RunFolder) -> dict[str, Path]:
         for name, value in vars(RunFolder).items()
         if isinstance(value, property)
     }
+    del found["notes"]  # beside the folder: they outlive the run
     return found | {"sft": folder.stage_weights("sft"), "iteration": folder.rl_checkpoint(12)}
 
 

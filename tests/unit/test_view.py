@@ -7,8 +7,6 @@ import http.client
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import made_run
 import pytest
 
 from rewards.grade import read_rows
+from thinking_rl import view
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.report.view import index as index_module
 from thinking_rl.report.view.answers import annotate, answer
@@ -373,20 +372,23 @@ def test_a_report_is_one_file(run: RunView) -> None:
     assert 'src="' not in text.partition("<script>window")[0]
 
 
-def test_the_command_prints_marks_and_says_what_is_wrong(folder: RunFolder) -> None:
-    def command(*arguments: str) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", "thinking_rl.view", *arguments]
-        return subprocess.run(line, capture_output=True, text=True, timeout=60)
+def test_the_command_prints_marks_and_says_what_is_wrong(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = view.main(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
 
     run = RunView(folder.path)
     run.index.update()
     annotate([run], {"number": 1, "kind": "grader_is_wrong", "text": "it is right"})
-    done = command(str(folder.path), "--marks")
-    assert json.loads(done.stdout)["remark"] == "it is right"
-    done = command(str(folder.path / "nowhere"))
-    assert (done.returncode, done.stderr.count("no run")) == (2, 1)
-    done = command(str(folder.path), "--host", "0.0.0.0")
-    assert (done.returncode, "--token" in done.stderr) == (2, True)
+    _, out, _ = command(str(folder.path), "--marks")
+    assert json.loads(out)["remark"] == "it is right"
+    code, _, err = command(str(folder.path / "nowhere"))
+    assert (code, err.count("no run")) == (2, 1)
+    code, _, err = command(str(folder.path), "--host", "0.0.0.0")
+    assert (code, "--token" in err) == (2, True)
 
 
 def test_questions(run: RunView) -> None:
