@@ -40,7 +40,7 @@ def test_grade_command():
     graded = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 0, result.stderr
     assert [row["id"] for row in graded] == ["a", "2", "c"]
-    assert [row["outcome"] for row in graded] == ["right", "wrong", "not_graded"]
+    assert [row["outcome"] for row in graded] == ["right", "wrong", "wrong"]
     assert graded[0]["value"] == 1.0
     assert graded[0]["extracted"] == "1/2"
     assert graded[0]["parts"] == {"math_answer": 1.0}
