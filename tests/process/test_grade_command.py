@@ -44,7 +44,7 @@ def test_grade_command():
     assert graded[0]["value"] == 1.0
     assert graded[0]["extracted"] == "1/2"
     assert graded[0]["parts"] == {"math_answer": 1.0}
-    assert "too large" in graded[2]["error"]
+    assert "too large" in graded[2]["note"]
 
 
 def test_grade_command_reports_errors_without_a_traceback():
