@@ -214,9 +214,10 @@ def _sentence(tail: str) -> tuple[str, str, bool]:
         return (display[1] or display[2]).strip(), tail[display.end() :], False
     end = _SENTENCE_END.search(tail)
     sentence, rest = (tail[: end.start()], tail[end.end() :]) if end else (tail, "")
-    asks = end is not None and end[0] in "?？" and len(sentence) < SHORT
+    is_value = _is_value(sentence)
+    asks = end is not None and end[0] in "?？" and (len(sentence) < SHORT or not is_value)
     sentence = without_reason(sentence).strip(" *_")
-    if not _is_value(sentence) and _IS.search(sentence):
+    if not is_value and not rest.strip(" *_\n") and _IS.search(sentence):
         sentence = concluded(sentence)  # Answer: the total is 34
     return sentence, rest, asks
 
