@@ -14,6 +14,8 @@ from rewards.reading.values import TooLargeError
 from rewards.reading.words import is_hedged, is_negated
 from thinking_rl.types import Problem, Score
 
+LONGEST_STATED = 10
+"""Words of a stated answer in which an option's text is taken for a choice."""
 SHORT = 5
 """Responses of up to this many words are taken to be an answer, not reasoning."""
 
@@ -63,14 +65,17 @@ def chosen_letter(problem: Problem, response: str, reading: Reading | None = Non
     named = chosen_option(reading, summary, choices)
     if named is not None or reading.kind == "box" or named_letters(reading.text, len(choices)):
         return named
-    return option_quoted(last_line(summary) if reading.kind == "line" else reading.text, choices)
+    if reading.kind == "line":
+        return option_quoted(last_line(summary), choices)
+    is_short = len(reading.text.split()) <= LONGEST_STATED
+    return option_quoted(reading.text, choices) if is_short else None
 
 
 def option_quoted(text: str, choices: tuple[str, ...]) -> str | None:
     """The one option whose text stands in `text`, of several in one place the longest.
 
     None where several are quoted, or the text denies or doubts anything. An option that is just a
-    label (`A`) has no text to be quoted.
+    label or a name (`A`, `$S$`) has no text to be quoted.
     """
     if is_negated(text) or is_hedged(text):
         return None
@@ -80,6 +85,7 @@ def option_quoted(text: str, choices: tuple[str, ...]) -> str | None:
         (place + len(option), len(option), letter)
         for letter, option in zip(LETTERS, choices, strict=False)
         if option.strip() not in labels
+        and sum(map(str.isalnum, option)) > 1
         and (place := _last_place(folded, option.casefold().strip())) >= 0
     ]
     if not places:

@@ -75,7 +75,9 @@ def read_answer(response: str) -> Reading | None:
         if not text:
             return None
         before, _, later = line.rpartition(text)
-        reading = Reading(text, "line", doubt(before, "", later))
+        asks = "?" in text + later and not _COURTESY.match(later)
+        reason = "a question" if asks else doubt(before, "", later)
+        reading = Reading(text, "line", reason)
     return reading
 
 
@@ -304,7 +306,9 @@ def concluded(line: str) -> str:
     if len(formulas) == 1 and tail[:1].isalpha():
         tail = tail[formulas[0].start() :]  # with the unit that may follow it
     end = _SENTENCE_END.search(tail)
-    return tail[: end.start()] if end and _HAS_VALUE.search(tail, 0, end.start()) else tail
+    if end is None or _HAS_VALUE.search(tail, end.end()):
+        return tail  # what follows has values too: none of them is the answer
+    return tail[: end.start()] if _HAS_VALUE.search(tail, 0, end.start()) else tail
 
 
 _HAS_VALUE = re.compile(r"\d|[$\\]")
