@@ -198,7 +198,10 @@ def equal(gold: str, answer: str) -> bool:
     gold_based, answer_based = as_based(gold_text), as_based(answer_text)
     if gold_based or answer_based:
         return _same_based(gold_based, gold_text, answer_based, answer_text)
-    return _same_mathematics(gold_text, answer_text)
+    try:
+        return _same_mathematics(gold_text, answer_text)
+    except RecursionError as error:
+        raise values.TooLargeError("nested too deeply") from error
 
 
 _VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}

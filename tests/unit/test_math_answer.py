@@ -6,6 +6,7 @@ import answer_forms
 import pytest
 from math_answer_table import TABLE
 
+from benchmarks.hostile import as_items, hostile_answers
 from rewards.math_answer import math_answer
 from rewards.reading.extraction import final_answer
 from thinking_rl.types import Outcome, Problem
@@ -137,6 +138,11 @@ def test_too_large_is_wrong_and_the_reason_is_kept():
 
 def test_equal_large_powers_are_right():
     assert grade("7^{7^{7^{7}}}", r"\boxed{7^{7^{7^7}}}") is Outcome.RIGHT
+
+
+def test_hostile_answers_are_wrong_and_never_an_error():
+    scores = [math_answer(*item) for item in as_items(hostile_answers())]
+    assert {score.outcome for score in scores} == {Outcome.WRONG}
 
 
 # Forms
