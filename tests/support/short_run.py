@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from thinking_rl.files.run_folder import RunFolder
+
 ROOT = Path(__file__).parents[2]
 MARK = "THINKING_RL_TEST_RUN"
 
@@ -67,11 +69,17 @@ class ShortRun:
     """A run's folder, and the processes that belong to it."""
 
     folder: Path
+    program: tuple[str, ...] = ("-m", "thinking_rl.train")
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def run_dir(self) -> Path:
         return self.folder / "run"
+
+    @property
+    def left(self) -> RunFolder:
+        """What the run leaves."""
+        return RunFolder(self.run_dir)
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start the run; stdout and stderr are pipes."""
@@ -79,7 +87,7 @@ class ShortRun:
         rewards.write_text(REWARDS)
         recipe = self.folder / "short.yaml"
         recipe.write_text(RECIPE.replace("REWARDS", str(rewards)))
-        command = [sys.executable, "-m", "thinking_rl.train", str(recipe)]
+        command = [sys.executable, *self.program, str(recipe)]
         return subprocess.Popen(
             [*command, f"run_dir={self.run_dir}", *overrides],
             cwd=ROOT,

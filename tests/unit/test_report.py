@@ -117,7 +117,7 @@ def test_plain_progress_of_fast_steps_is_thinned_but_ends_complete(
 ) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 3600.0)
     reporter = Reporter(folder(recipe), recipe, plain)
-    with reporter.stage("sft", 50):
+    with reporter.stage("sft", 50, unit="step"):
         for step in range(50):
             reporter.step(step, {"loss": 1.0})
     reporter.close()

@@ -187,7 +187,7 @@ def test_a_publication_wakes_sends_and_proves(asked, monkeypatch: pytest.MonkeyP
         "prove",
     ]
     monkeypatch.setattr(publish, "measure", lambda *_: Agreement(2e-6, 0.0, 1, "token 3"))
-    with pytest.raises(AgreementError, match="^after publication 6: "):
+    with pytest.raises(AgreementError, match=r"^after publication 6: "):
         publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
 
 
