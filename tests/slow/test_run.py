@@ -100,9 +100,18 @@ def test_a_run_measures_every_step(finished_run: ShortRun) -> None:
     assert sum(row["groups_with_signal"] for row in rl) > 0
 
 
-def responses(run: ShortRun) -> list[dict[str, Any]]:
-    """The rows of a run's responses.jsonl."""
-    return [json.loads(line) for line in run.left.responses.read_text("utf-8").splitlines()]
+def responses(run: ShortRun, proofs: bool = False) -> list[dict[str, Any]]:
+    """The rows of a run's responses.jsonl: of RL and of evaluations, or of the proofs."""
+    rows = [json.loads(line) for line in run.left.responses.read_text("utf-8").splitlines()]
+    return [row for row in rows if (row["stage"] == "proof") == proofs]
+
+
+def test_a_run_keeps_its_proofs(finished_run: ShortRun) -> None:
+    """One before the first iteration, of the warm-up's version, and one of every publication."""
+    rows = responses(finished_run, proofs=True)
+    assert {row["at"] for row in rows} == {1, 2, 3}
+    for row in rows:
+        assert {segment["policy_version"] for segment in row["segments"]} == {row["at"]}
 
 
 def test_a_run_keeps_every_response_once(finished_run: ShortRun) -> None:
@@ -152,16 +161,15 @@ def test_a_response_is_kept_as_it_was_measured(finished_run: ShortRun) -> None:
 
 def test_kept_responses_are_graded_again_as_they_were(finished_run: ShortRun) -> None:
     grader = f"{finished_run.folder}/own_rewards.py:vowels"
-    with finished_run.left.responses.open() as kept:
-        done = subprocess.run(
-            [sys.executable, "-m", "rewards.grade", "--grader", grader],
-            cwd=ROOT,
-            stdin=kept,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    done = subprocess.run(
+        [sys.executable, "-m", "rewards.grade", "--grader", grader],
+        cwd=ROOT,
+        input="\n".join(map(json.dumps, responses(finished_run))),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     again, before = [json.loads(line) for line in done.stdout.splitlines()], responses(finished_run)
     names = ("id", "value", "correct", "outcome")
