@@ -85,14 +85,14 @@ def option_quoted(text: str, choices: tuple[str, ...]) -> str | None:
         (place + len(option), len(option), letter)
         for letter, option in zip(LETTERS, choices, strict=False)
         if option.strip() not in labels
-        and sum(map(str.isalnum, option)) > 1
         and (place := _last_place(folded, option.casefold().strip())) >= 0
     ]
     if not places:
         return None
     end, size, letter = max(places)
     apart = [place for place in places if place[0] <= end - size or place[0] > end]
-    return None if apart else letter
+    is_name = sum(map(str.isalnum, choices[LETTERS.index(letter)])) < 2
+    return None if apart or is_name else letter
 
 
 def _last_place(text: str, words: str) -> int:
