@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import grading
-from rewards import attack, registry
+from rewards import registry
 from rewards.choice import choice
 from rewards.format import format as format_reward
 from rewards.grade import read_rows
@@ -251,39 +251,6 @@ def test_thinking_that_is_ignored_is_read():
     assert readable(OPEN, "ignored") == "a 5"
     assert readable(OPEN, "required") == OPEN
     assert readable(CLOSED, "ignored") == CLOSED
-
-
-# Attack
-
-
-@pytest.mark.parametrize("grader", ["math_answer", "open_answer_strict", "mathvista_strict"])
-def test_no_template_earns_more_than_chance_on_built_in_problems(grader):
-    problems = attack.read_problems("procedural", None, 60)
-    results = list(attack.attack(grader, problems))
-    assert len(results) >= 150
-    assert [result for result in results if result.is_hole] == []
-    assert sum(result.not_graded for result in results) == 0
-
-
-@pytest.mark.parametrize("grader", ["math_answer", "choice", "mathvista_strict"])
-def test_no_template_earns_more_than_chance_among_options(grader):
-    texts = ("12 cm", "a kite", "45", r"$\frac{1}{2}$", "none of these")
-    metadata = {"question_type": "multi_choice"}
-    problems = [
-        Problem(
-            str(n), f"Which of the {n} is it?", "ABCDE"[n % 5], choices=texts, metadata=metadata
-        )
-        for n in range(60)
-    ]
-    results = list(attack.attack(grader, problems))
-    assert [result for result in results if result.is_hole] == []
-
-
-def test_an_attack_finds_a_hole():
-    """The benchmark's own rules take any number of a list."""
-    problems = [Problem(str(n), "How many?", str(n % 9 + 1)) for n in range(60)]
-    holes = [result for result in attack.attack("open_answer", problems) if result.is_hole]
-    assert "several: comma" in {result.template for result in holes}
 
 
 @pytest.mark.parametrize(
