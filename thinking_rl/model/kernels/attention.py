@@ -82,29 +82,32 @@ class PaddedCall:
     def _inputs(self, row: Heads) -> Heads:
         query, key, value = row
         queries, keys = self.padded_queries, self.padded_keys
-        batched = (query[queries], key[keys], value[keys])
+        # In float32 whatever came: the 16-bit kernel is there for some processors only.
+        batched = (query[queries].float(), key[keys].float(), value[keys].float())
         return tuple(x.transpose(1, 2) for x in batched)  # pyright: ignore[reportReturnType]
 
     def forward(self, row: Heads, scale: float) -> tuple[Tensor, Tensor]:
         """See `Call`."""
         out, log_sum = _on_cpu(*self._inputs(row), 0.0, self.causal, scale=scale)
         kept = self.query_kept
-        return (x.transpose(1, 2).flatten(0, 1)[kept] for x in (out, log_sum))  # pyright: ignore[reportReturnType]
+        out, log_sum = (x.transpose(1, 2).flatten(0, 1)[kept] for x in (out, log_sum))
+        return out.to(row[0].dtype), log_sum
 
     def backward(
         self, slope: Tensor, row: Heads, out: Tensor, log_sum: Tensor, scale: float
     ) -> Heads:
         """See `Call`."""
         queries = self.padded_queries
-        real = torch.zeros(queries.numel(), dtype=slope.dtype)
+        real = torch.zeros(queries.numel())
         real[self.query_kept] = 1  # padding would count its run's last token again
-        slope = slope[queries] * real.view(*queries.shape, 1, 1)
-        whole = (x[queries].transpose(1, 2) for x in (out, log_sum))
+        slope = slope[queries].float() * real.view(*queries.shape, 1, 1)
+        whole = (x[queries].float().transpose(1, 2) for x in (out, log_sum))
         slopes = _on_cpu_backward(
             slope.transpose(1, 2), *self._inputs(row), *whole, 0.0, self.causal, scale=scale
         )
         kept = (self.query_kept, self.key_kept, self.key_kept)
-        return tuple(x.transpose(1, 2).flatten(0, 1)[k] for x, k in zip(slopes, kept, strict=True))
+        rows = zip(slopes, kept, row, strict=True)
+        return tuple(x.transpose(1, 2).flatten(0, 1)[k].to(like.dtype) for x, k, like in rows)  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
