@@ -179,7 +179,8 @@ class Engine:
             )
         if not runs:
             return tokens_input(list(request.prompt_ids))
-        return _with_images(request, runs, [images[key] for key in request.image_hashes])
+        dtype = getattr(torch, self.settings.dtype)
+        return _with_images(request, runs, [images[key] for key in request.image_hashes], dtype)
 
     def _sampling(self, request: Request):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -249,7 +250,10 @@ def placeholder_runs(token_ids: Sequence[int], media_token_id: int) -> list[tupl
 
 
 def _with_images(
-    request: Request, runs: Sequence[tuple[int, int]], images: Sequence[ImagePatches]
+    request: Request,
+    runs: Sequence[tuple[int, int]],
+    images: Sequence[ImagePatches],
+    dtype: torch.dtype,
 ) -> Any:
     from transformers import BatchFeature
     from vllm.inputs.engine import mm_input
@@ -260,7 +264,7 @@ def _with_images(
     )
 
     grids = torch.tensor([image.grid_hw for image in images])
-    values = torch.cat([image.pixel_values for image in images])
+    values = torch.cat([image.pixel_values for image in images]).to(dtype)
     fields = {
         "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", grids.prod(-1)),
         "image_grid_hws": MultiModalFieldConfig.batched("image", keep_on_cpu=True),

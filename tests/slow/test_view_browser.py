@@ -377,14 +377,14 @@ def test_a_run_that_goes_on_and_is_killed(visit: Visit, tmp_path: Path) -> None:
                 assert visit.text("#state") == "running"
                 assert "time left" in visit.text("main")
                 before = visit.text("main")
-                visit.page.wait_for_timeout(5000)
-                assert visit.text("main") != before  # without anybody's doing
+                changed = "before => document.querySelector('main').innerText !== before"
+                visit.page.wait_for_function(changed, arg=before, timeout=60_000)
                 count = int(visit.text("#count").split()[0])
                 writer.send_signal(signal.SIGKILL)
                 writer.wait(10)
                 with RunFolder(tmp_path / "going").responses.open("ab") as file:
                     file.write(b'{"stage": "rl", "at": 7, "id": "torn')
-                visit.page.wait_for_selector("#state.bad")
+                visit.page.wait_for_selector("#state.bad", timeout=60_000)
                 assert visit.text("#state") == "killed"
                 visit.go(server.url)
                 assert int(visit.text("#count").split()[0]) >= count
