@@ -368,7 +368,9 @@ for number in range(1000):
 
 def test_a_run_that_goes_on_and_is_killed(visit: Visit, tmp_path: Path) -> None:
     line = [sys.executable, "-c", WRITER, str(tmp_path / "going")]
-    with subprocess.Popen(line, stdout=subprocess.PIPE) as writer:
+    support = str(Path(__file__).parents[1] / "support")
+    environment = os.environ | {"PYTHONPATH": support}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, env=environment) as writer:
         try:
             assert writer.stdout
             writer.stdout.readline()
