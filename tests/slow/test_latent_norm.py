@@ -28,7 +28,7 @@ def eps_when_built(rank: int, world_size: int, checkpoint: Path) -> tuple[list[f
         configured.append(getattr(config, LATENT_NORM_EPS_KEY))
         return measure(worker)
 
-    CPUWorker.determine_available_memory = look_first
+    CPUWorker.determine_available_memory = look_first  # pyright: ignore[reportAttributeAccessIssue]
     Engine(engine_settings(checkpoint))
     return seen, configured[0]
 
