@@ -5,6 +5,7 @@ The engines here are stand-ins; a real one is run by test_engine.py and, in its 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -15,20 +16,32 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from rollouts import pool as pool_module
 from rollouts.engine import Completion, Progress, Request
 from rollouts.lifecycle import EngineState
 from rollouts.pool import Patience, RolloutError, RolloutPool
 from rollouts.scheduler import Job
+from thinking_rl.learner.group import put_buckets
+from thinking_rl.model.image_store import ImageStore
+from thinking_rl.model.images import KimiVLImageProcessor
 from thinking_rl.types import FinishReason, Segment
 
 TOKENS = 40
 
 
+def png(color: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (28, 28), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
 class StandIn:
     """In place of an engine actor: samples a token of each request in every hundredth of a second.
-    A request with a word for a temperature is an order: `die`, `fail`, or `refuse`."""
+    A request with a word for a temperature is an order: `die`, `fail`, or `refuse`; one with
+    pictures is given them."""
 
     def __init__(self, settings: SimpleNamespace):
         self.settings, self.version = settings, 0
@@ -45,7 +58,14 @@ class StandIn:
         return self.process()
 
     def serve(self, new: list, images: dict, seconds: float, until: int) -> list[Progress]:
+        import ray
+
         self.requests |= dict(new)
+        wanted = {key for _, request in new for key in request.image_hashes}
+        patches: list[Any] = ray.get(list(images.values()))
+        assert {key: one.hash for key, one in zip(images, patches, strict=True)} == {
+            key: key for key in wanted
+        }
         for request in self.requests.values():
             if request.temperature == "die":
                 os._exit(1)
@@ -78,6 +98,10 @@ class StandIn:
     def forget(self) -> None: ...
 
     def update_weights(self, buckets: list, version: int) -> None:
+        import ray
+
+        arrived: list[Any] = [ray.get(bucket) for bucket in buckets]
+        assert [name for bucket in arrived for name, _ in bucket.tensors()] == ["x", "y"]
         self.version = version
 
 
@@ -100,7 +124,7 @@ def make_pool() -> Iterator[Callable[..., Any]]:
             pool = RolloutPool(
                 settings,  # pyright: ignore[reportArgumentType]
                 [{"num_cpus": 0}] * engines,
-                SimpleNamespace(shared=lambda hashes: {}),  # pyright: ignore[reportArgumentType]
+                ImageStore(KimiVLImageProcessor(), share=ray.put),
                 patience=Patience(start_s=120, silence_s=8, answer_s=60),
                 dealing="free",
             )
@@ -117,8 +141,14 @@ def new_actor(pool: RolloutPool, engine: int) -> Any:
     return ray.remote(StandIn).options(**pool._options[engine]).remote(pool.settings)
 
 
-def request(tokens: int = TOKENS, order: Any = 1.0) -> Request:
-    return Request((1, 2), (), tokens, temperature=order, seed=3)
+def request(tokens: int = TOKENS, order: Any = 1.0, hashes: tuple[str, ...] = ()) -> Request:
+    return Request((1, 2), hashes, tokens, temperature=order, seed=3)
+
+
+def weights() -> list[Any]:
+    """Two tensors in two blocks."""
+    tensors = iter([("x", torch.ones(2)), ("y", torch.ones(2))])
+    return put_buckets(tensors, limit_bytes=8, rank=0)
 
 
 def ids(answers: list[Completion]) -> set[tuple[int, ...]]:
@@ -130,7 +160,7 @@ def proving(pool: RolloutPool) -> list[int]:
     brought = list[int]()
 
     def bring_up(engine: int) -> None:
-        took = pool.publish([], pool.version, [engine])
+        took = pool.publish(weights(), pool.version, [engine])
         pool.serve(pool.ask({one: [request()] for one in took}), pool.version)
         brought.append(engine)
 
@@ -142,11 +172,26 @@ def test_all_are_answered_by_all(make_pool: Callable) -> None:
     pool = make_pool()
     assert ids(pool.generate([request() for _ in range(20)])) == {tuple(range(TOKENS))}
     assert pool.generate([]) == []
-    pool.publish([], 3)
+    pool.publish(weights(), 3)
     assert pool.scheduler.serving == []  # none is proved
     pool.serve(pool.up, 3)
     answers = pool.generate([request() for _ in range(9)])
     assert {one.policy_version for answer in answers for one in answer.segments} == {3}
+    pool.close()
+
+
+def test_other_ranks_only_take_part_in_gathering() -> None:
+    weights = iter([("x", torch.ones(2)), ("y", torch.ones(2))])
+    assert put_buckets(weights, limit_bytes=8, rank=1) == []
+    assert list(weights) == []
+
+
+def test_engines_get_the_pictures_of_their_requests(make_pool: Callable) -> None:
+    pool = make_pool()
+    red, blue, green = (pool.images.add(png(color)).hash for color in ("red", "blue", "green"))
+    wanted = [(red, blue), (green,), (red,), (), (blue, blue)]
+    assert len(pool.generate([request(hashes=hashes) for hashes in wanted])) == len(wanted)
+    assert pool.images.decoded == 3
     pool.close()
 
 
@@ -156,7 +201,7 @@ def test_the_others_go_on_and_a_lost_engine_comes_back_proved(
 ) -> None:
     pool = make_pool()
     brought = proving(pool)
-    pool.publish([], 1)
+    pool.publish(weights(), 1)
     pool.serve(pool.up, 1)
     names = [str(number) for number in range(60)]
     pool.submit([Job(name, request()) for name in names])

@@ -27,10 +27,10 @@ from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates, length_weight, minibatches
 from thinking_rl.run.saving import LastPolicy
 from thinking_rl.run.state import RunState, find_position
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
-RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
-LOST = Score(0.0, None, Outcome.NOT_GRADED, error="timeout")
+RIGHT, WRONG = Score(1.0, True), Score(0.0, False)
+LOST = Score(0.0, error="timeout")
 UNJUDGED = Score(0.5, None)
 
 
@@ -290,6 +290,7 @@ class Saving:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state, self.saved = RunFolder(folder), RunState(), list[str]()
+        self.reporter = SimpleNamespace(event=lambda *given, **details: None)
         self.state.register("self", self)
         self.now = 0
 

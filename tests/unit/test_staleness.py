@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,29 @@ def test_tokens_that_stay_refer_to_who_sampled_them() -> None:
     assert row.references[0].item() == pytest.approx(-0.1)
     assert row.references[1:].isnan().all()
     assert ages([kept], version=5) == {2: 1, 1: 2}
+
+
+def test_references_stand_beside_their_tokens_where_prompts_are_shared() -> None:
+    """Whoever has an older segment left out goes on from another prompt than the others."""
+    other = replace(OLD_FIRST, token_ids=(9, 9, 4, 5, 6), logprobs=(-0.2, -0.3, -0.4))
+    for oldest in (3, 4):
+        given = [set_references(one, 4, oldest) for one in (OLD_FIRST, other, OLD_FIRST)]
+        expected = [
+            (token, reference)
+            for one in given
+            for token, reference in zip(
+                [token for token, own in zip(one.token_ids, one.loss_mask, strict=True) if own],
+                one.references,
+                strict=True,
+            )
+        ]
+        for once in (False, True):
+            row = pack_row(given, prompt_once=once)
+            tokens = row.input_ids[row.positions].tolist()
+            assert tokens == [token for token, _ in expected]
+            assert row.references.tolist() == pytest.approx(
+                [reference for _, reference in expected], nan_ok=True
+            )
 
 
 def test_importance_weights_are_truncated() -> None:

@@ -41,6 +41,8 @@ class Publisher:
     """Largest difference of log-probs, in nats (see `require`)."""
     timer: Callable[[str], AbstractContextManager[None]]
     """Measures the phases `publish` and `prove`."""
+    record: Callable[[int, Sequence[Group], Agreement], object] = lambda *_: None
+    """Keeps the responses of a proof, by the policy version that it proves."""
 
     def publish(self, learner: Learner, version: int | None = None) -> Agreement:
         """Wake the engines, give them the learner's weights, and prove that they have them.
@@ -70,10 +72,12 @@ class Publisher:
             AgreementError: they differ by more than `tolerance`; `when` begins the message.
         """
         with self.timer("prove"):
-            groups = self._sample(self.pool.up if engines is None else engines)
-            agreement = measure(learner, [group for found in groups.values() for group in found])
+            found = self._sample(self.pool.up if engines is None else engines)
+            groups = [group for share in found.values() for group in share]
+            agreement = measure(learner, groups)
+        self.record(self.pool.version, groups, agreement)
         require(agreement, self.dtype, self.tolerance, when)
-        self.pool.serve(groups, self.pool.version)
+        self.pool.serve(found, self.pool.version)
         self.pool.bring_up = partial(self._bring_up, learner)
         return agreement
 

@@ -28,8 +28,11 @@ class Evaluation:
     """How many of `total` held-out responses were right, with whatever else was measured."""
 
     correct: int
+    """Responses that are right."""
     total: int
+    """Responses that `correct` is a share of."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> whatever else was measured, ready for JSON."""
 
     @property
     def accuracy(self) -> float:

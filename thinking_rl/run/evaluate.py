@@ -23,6 +23,7 @@ def evaluate(session: Session, name: str) -> None:
     groups = collect(session.pool, session.processor, session.held_out, sampling)
     groups = session.grader.grade(groups)
     session.responses.write("evaluation", name, groups)
+    session.reporter.samples(name, groups, session.images.encoded)
     scores = [score for group in groups for score in group.scores]
     verdicts = [score.correct for score in scores if score.correct is not None]
     graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]

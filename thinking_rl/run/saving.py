@@ -55,3 +55,4 @@ def save_checkpoint(
         learner.save(str(folder))
         session.state.save(folder, done, state)
     session.folder.drop_old_checkpoints()
+    session.reporter.event("checkpoint", f"saved after {done} iterations", iteration=done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from thinking_rl.learner.group import Learner
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import load_processor
 from thinking_rl.plan.preflight import check_examples, check_fit, check_problems
+from thinking_rl.publication.agreement import Agreement
 from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.progress import Reporter
@@ -26,7 +28,7 @@ from thinking_rl.run.benchmarks import load_benchmarks
 from thinking_rl.run.grading import Grader
 from thinking_rl.run.settings import engine_settings, learner_settings
 from thinking_rl.run.state import Course, RunState
-from thinking_rl.types import Problem
+from thinking_rl.types import Group, Problem
 
 
 class Session:
@@ -101,7 +103,7 @@ class Session:
         recipe, rollout = self.recipe, self.recipe.rollout
         self.grader = Grader(recipe.rewards, self.folder.not_graded, self.reporter.log)
         self._resources.callback(self.grader.close)
-        self.responses = ResponseLog(self.folder, recipe.responses_gib)
+        self.responses = ResponseLog(self.folder, recipe.responses_gib, self.images.encoded)
         self._resources.callback(self.responses.close)
         self.state.register("responses", self.responses)
         self.devices = self._resources.enter_context(cluster(placement_of(recipe), self.folder.log))
@@ -115,7 +117,9 @@ class Session:
             log=self.reporter.log,
         )
         self._resources.callback(self.pool.close)
+        self.reporter.event("worker", f"{rollout.engines} rollout worker(s) started")
         self.state.register("policy", self.pool)
+        self._proved = self.pool.version if self.state.position else -1  # its proof is recorded
         self.course = Course(recipe.rl.iterations if recipe.rl else 0)
         self.state.register("course", self.course)
         self._resources.callback(self.close_learner)
@@ -128,7 +132,14 @@ class Session:
             dtype=recipe.model.dtype,
             tolerance=rollout.agreement_tolerance,
             timer=self.reporter.timer,
+            record=self._record_proof,
         )
+
+    def _record_proof(self, version: int, groups: Sequence[Group], agreement: Agreement) -> None:
+        if version > self._proved:
+            with self.reporter.timer("record"):
+                self.responses.write("proof", version, groups, agreement.logprobs)
+            self._proved = version
 
     def __enter__(self) -> Session:
         return self
@@ -185,7 +196,9 @@ class Session:
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
+                prompt_once=self.recipe.learner.prompt_once,
             )
+        self.reporter.event("worker", f"{self.recipe.learner.workers} learner rank(s) started")
         return self._learner
 
     def close_learner(self) -> None:

@@ -17,9 +17,13 @@ class Item:
     """
 
     question: str
+    """Text of the user turn."""
     image: Image.Image
+    """The picture that it asks about."""
     answer: int
+    """The exact answer."""
     response: str
+    """The whole assistant turn, as `respond` makes it."""
 
 
 def respond(thought: str, answer: int, summary: str = "") -> str:
