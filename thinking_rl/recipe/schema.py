@@ -188,6 +188,8 @@ class SFT(Section):
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
     """AdamW over this stage's steps."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between two checkpoints to go on from inside the stage; 0: none. The newest stays."""
 
     def conversations_per_pass(self, workers: int) -> int:
         """Conversations in one forward pass of one worker."""

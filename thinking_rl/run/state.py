@@ -49,6 +49,7 @@ MAY_CHANGE = frozenset(
         "rl.evaluate_every",
         "rl.benchmarks_every",
         "rl.checkpoint_every",
+        "sft.checkpoint_every",
     }
 )
 """Keys of the recipe that a resumed run may have otherwise: where and how fast it runs, and how
@@ -72,16 +73,21 @@ class Position:
     """Where a run stands, as a checkpoint's `state.json` says."""
 
     folder: Path
-    """`checkpoints/sft`, or `checkpoints/iteration_<N>` with the learner's sharded state."""
+    """`checkpoints/sft`, or `checkpoints/sft_step_<N>` or `checkpoints/iteration_<N>` with the
+    ranks' sharded state."""
     iteration: int
-    """RL iterations done; 0 after the warm-up."""
+    """RL iterations done; 0 after the warm-up and inside it."""
+    step: int = 0
+    """Of the warm-up, where it is not done: steps that are."""
     state: dict[str, Any] = field(default_factory=dict)
     """What each registered name left."""
     skipped: tuple[str, ...] = ()
     """Checkpoints that lie further and are damaged, with what is wrong."""
 
     def __str__(self) -> str:
-        return f"after RL iteration {self.iteration}" if self.iteration else "after the warm-up"
+        if self.iteration:
+            return f"after RL iteration {self.iteration}"
+        return f"after step {self.step} of the warm-up" if self.step else "after the warm-up"
 
 
 class RunState:
@@ -106,13 +112,16 @@ class RunState:
         """What every owner would leave now."""
         return {name: owner.state_dict() for name, owner in self._owners.items()}
 
-    def save(self, folder: Path, iteration: int, state: dict[str, Any] | None = None) -> None:
+    def save(
+        self, folder: Path, iteration: int, state: dict[str, Any] | None = None, *, step: int = 0
+    ) -> None:
         """Complete a checkpoint's folder.
 
         Args:
             state: a `snapshot`; None: one of now.
+            step: of the warm-up, where it goes on.
         """
-        write_position(Position(folder, iteration, state or self.snapshot()))
+        write_position(Position(folder, iteration, step, state or self.snapshot()))
 
 
 class Course:
@@ -146,6 +155,7 @@ def find_position(folder: RunFolder) -> Position | None:
         ValueError: all that the run has are damaged.
     """
     candidates = [*reversed(folder.rl_checkpoints()), folder.stage_weights(SFT_STAGE)]
+    candidates += reversed(folder.sft_checkpoints())
     damaged: list[str] = []
     for checkpoint in candidates:
         if (checkpoint / STATE_FILE).is_file():
