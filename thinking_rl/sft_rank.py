@@ -125,12 +125,14 @@ class PackedSFTTrainer(SFTTrainer):
     def create_optimizer(self, model=None):
         optimizer = super().create_optimizer(model)
         if self.job.done:
+            assert self.model is not None
             load_state(self.job.checkpoint(self.job.done), self.model, optimizer)
         return optimizer
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         """The recipe's own course, a function of the step alone."""
         sft, optimizer = self.job.sft, optimizer or self.optimizer
+        assert isinstance(optimizer, torch.optim.Optimizer)
 
         def share(step: int) -> float:
             return sft.optimizer.rate(self.job.done + step, sft.steps) / sft.optimizer.learning_rate
