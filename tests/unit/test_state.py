@@ -85,6 +85,28 @@ def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path: Path, text: str) ->
     assert "iteration_00003/state.json" in skipped
 
 
+@pytest.mark.parametrize("kept", [None, 0, 3])
+def test_a_checkpoint_whose_weights_are_cut_is_skipped_and_named(
+    tmp_path: Path, kept: int | None
+) -> None:
+    second = save(tmp_path, "iteration_00002", 2)
+    weights = tmp_path / "checkpoints" / "iteration_00003" / "__0_0.distcp"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    save(tmp_path, "iteration_00003", 3)
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert found.iteration == 3
+    weights.unlink()
+    if kept is not None:
+        weights.write_bytes(b"weights"[:kept])
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert found.folder == second.folder
+    (skipped,) = found.skipped
+    assert f"__0_0.distcp has {kept or 0} bytes and was written with 7" in skipped
+
+
 def test_a_checkpoint_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     checkpoint = folder.rl_checkpoint(3)

@@ -7,6 +7,7 @@ torch here: whether a run can go on is known before anything heavy is imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +82,8 @@ class Position:
     """Of the warm-up, where it is not done: steps that are."""
     state: dict[str, Any] = field(default_factory=dict)
     """What each registered name left."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file of the folder."""
     skipped: tuple[str, ...] = ()
     """Checkpoints that lie further and are damaged, with what is wrong."""
 
@@ -144,7 +147,21 @@ def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
     values = asdict(position)
     del values["folder"], values["skipped"]
-    write_json(position.folder / STATE_FILE, values)
+    write_json(position.folder / STATE_FILE, values | {"files": _sizes(position.folder)})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = [file for file in folder.iterdir() if file.is_file() and file.name != STATE_FILE]
+    return {file.name: file.stat().st_size for file in sorted(files)}
+
+
+def _read_position(folder: Path, skipped: Sequence[str]) -> Position:
+    position = Position(folder, **read_json(folder / STATE_FILE), skipped=tuple(skipped))
+    found = _sizes(folder)
+    for name, size in position.files.items():
+        if found.get(name) != size:
+            raise ValueError(f"{name} has {found.get(name, 0)} bytes and was written with {size}")
+    return position
 
 
 def find_position(folder: RunFolder) -> Position | None:
@@ -160,8 +177,7 @@ def find_position(folder: RunFolder) -> Position | None:
     for checkpoint in candidates:
         if (checkpoint / STATE_FILE).is_file():
             try:
-                values = read_json(checkpoint / STATE_FILE)
-                return Position(checkpoint, **values, skipped=tuple(damaged))
+                return _read_position(checkpoint, damaged)
             except (TypeError, ValueError) as error:
                 damaged.append(f"{checkpoint / STATE_FILE}: {error}")
     if damaged:
