@@ -31,7 +31,11 @@ class Section(BaseModel):
     """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
