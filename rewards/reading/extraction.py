@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rewards.reading.words import doubt, is_hedged, is_kept, is_negated
+from rewards.reading.words import changes_next, doubt, is_hedged, is_negated
 
 THINK_OPEN = "◁think▷"
 THINK_CLOSE = "◁/think▷"
@@ -303,7 +303,7 @@ def concluded(line: str) -> str:
     if not any(mark.isalnum() for mark in tail):
         tail = sentence
     formulas = list(_FORMULA.finditer(tail))
-    if len(formulas) == 1 and tail[:1].isalpha():
+    if len(formulas) == 1 and tail[:1].isalpha() and not changes_next(tail[: formulas[0].start()]):
         tail = tail[formulas[0].start() :]  # with the unit that may follow it
     end = _SENTENCE_END.search(tail)
     if end is None or _HAS_VALUE.search(tail, end.end()):
@@ -320,8 +320,8 @@ def _from_only_number(sentence: str) -> str:
     numbers = list(_NUMBER.finditer(sentence))
     if len(numbers) != 1 or "\\" in sentence or "$" in sentence:
         return sentence
-    before = re.findall(r"[A-Za-z]{3,}", sentence[: numbers[0].start()])
-    return sentence if any(map(is_kept, before)) else sentence[numbers[0].start() :]
+    start = numbers[0].start()
+    return sentence if changes_next(sentence[:start]) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

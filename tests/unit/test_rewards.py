@@ -208,6 +208,18 @@ def test_strict_twins_take_the_answer_itself():
     assert not mathvista_strict(problem, "The answer is [2, 1] [1, 2]").correct
 
 
+def test_strict_open_answer_is_no_list_of_parts():
+    options = ("$1: 2$", "$2: 3$", "$2: 1$", "$3: 2$", "$1: 1$")
+    listed = "\n".join(f"({n}) {text}" for n, text in zip("ABCDE", options, strict=True))
+    problem = Problem("p", "", "E", choices=options)
+    assert not open_answer_strict(problem, listed).correct
+    assert open_answer_strict(problem, "The answer is (E).").correct
+    assert not open_answer_strict(Problem("p", "", "[0, 1]"), "0").correct
+    assert open_answer_strict(Problem("p", "", "[0, 1]"), r"\boxed{[0, 1]}").correct
+    assert not open_answer_strict(Problem("p", "", "0.004"), "0").correct
+    assert not open_answer_strict(Problem("p", "", "1.6e-19"), r"\boxed{0.00}").correct
+
+
 # Truncated responses
 
 
