@@ -48,7 +48,7 @@ def _alternatives(node: Any) -> list[Node]:
     """The members of a list or a set; both values of a plus-minus; else the node alone."""
     if node[0] == "list" or (node[0] == "sequence" and node[1] == "{"):
         items = node[1] if node[0] == "list" else node[3]
-        return [part for item in items for part in _alternatives(item)]
+        return [part for item in items for part in _alternatives(item) or [item]]
     if node[0] == "relation" and node[1][1:2] == ["="] and len(node[1]) == 3:
         left, _, right = node[1]
         rights = _alternatives(right)

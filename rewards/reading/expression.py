@@ -390,6 +390,9 @@ class _Reader:
             return self.symbol(name)
         if name in ("emptyset", "varnothing"):
             return ("sequence", "{", "}", [])
+        if name == "mathbb":
+            letter = self.argument()
+            return _REALS if letter == ("symbol", "R") else ("symbol", f"mathbb {letter}")
         if name in _MARKS:  # \bar{x} is not x
             marked = self.argument()
             if marked[0] != "symbol":
@@ -432,6 +435,7 @@ class _Reader:
                 raise UnreadableError(f"unexpected {value!r} in a matrix")
 
 
+_REALS: Node = ("sequence", "(", ")", [("negate", ("infinity",)), ("infinity",)])
 _DEGREE: Node = ("divide", ("symbol", "pi"), ("number", Fraction(180), None))
 
 

@@ -179,8 +179,10 @@ _SENTENCE_END = re.compile(
     r"(?<!\bsq)(?<!\bcu)(?<!\b[ap]\.m)(?<!\b[ap])\.(?=[\s*_\"')\\$]|$)|[!?？](?=\s|\*|$)|\n|[。；]|</answer>"
 )
 _REASON = re.compile(
-    r",?\s+(?:because|since|which|given that|as shown|as required|as desired)\b"
-    r"|[，,]?\s*(?:因为|因為|理由|由于)|,\s+(?:as|so|where|and we|and that|obtained|found)\s",
+    r",?\s+(?:because|since|which(?! I doubt)(?! (?:is|was) (?:\w+ )?(?:wrong|false|incorrect"
+    r"|not (?:true|right|correct|the))\b)|given that|as shown|as required|as desired)\b"
+    r"|[，,]?\s*(?:因为|因為|理由|由于)|,\s+(?:as(?! is)|so(?! \S{0,2}(?:\d|(?-i:[A-HJ-Z])\b))|where(?! I\b)"
+    r"|and we(?! also)|and that|obtained|found)\s",
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
@@ -276,7 +278,8 @@ def last_line(text: str) -> str:
         if stripped.rstrip(".").endswith(closing):
             inside = stripped.rstrip(".")[: -len(closing)]
             start = inside.rfind(opening)
-            if start >= 0 and len(inside) - start <= MAX_STATED:
+            beside = inside[:start].rpartition("\n")[2]
+            if start >= 0 and len(inside) - start <= MAX_STATED and closing not in beside:
                 return inside[start + len(opening) :].strip().replace("\n", " ")
     return stripped[stripped.rfind("\n") + 1 :].strip()
 

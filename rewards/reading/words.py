@@ -32,7 +32,7 @@ _CHANGES = (
     "seventy", "eighty", "ninety", "lakh", "crore", "mil", "tens", "tenth", "tenths", "hundredth",
     "hundredths", "thousandth", "thousandths", "fourths", "fifths", "sixths", "sevenths", "eighths",
     "ninths", "recurring", "repeating", "inverted", "reversed", "itself", "score", "assuming",
-    "provided",
+    "provided", "etc", "among", "others", "alongside", "besides", "also",
 )  # fmt: skip
 _SHORT = frozenset(
     ("a", "of", "in", "at", "by", "on", "an", "is", "it", "we", "he", "up", "as", "to", "so", "do")
@@ -58,7 +58,7 @@ _HEDGED = re.compile(
 
 _CHANGES_NEXT = re.compile(
     r"\b(?:than|twice|thrice|half|double|triple|quarter|third|plus|minus|times|negative|least|most"
-    r"|almost|nearly|below|above|under|over|between|without)\b",
+    r"|almost|nearly|below|above|under|over|between|without|near)\b",
     re.IGNORECASE,
 )
 
@@ -89,7 +89,7 @@ def changes_next(words: str) -> bool:
 
 _FILLER = (
     r"(?:[\s\"'`*_:$(\[}]|\b(?:the|an?|be|is|are|to|equal|answers?|options?|choices?|values?|it|that"
-    r"|say|with|as|of|really|necessarily|simply|exactly|include|includes|being|would|final|correct"
+    r"|say|with|as|of|there|they|we|get|has|have|really|necessarily|simply|exactly|include|includes|being|would|final|correct"
     r"|right|like)\b){0,12}$"
 )
 _DENIED_BEFORE = re.compile(

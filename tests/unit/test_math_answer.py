@@ -197,6 +197,9 @@ VACUOUS = [
     ("12", r"\text{anything but: } 12"),
     ("12", "12除外"),
     ("12", r"12 \text{ XIII}"),
+    ("12", r"\emptyset, 12"),
+    (r"\mathbb{R}", r"x = \pm\infty"),
+    (r"\mathbb{R}", r"\mathbb{Z}"),
 ]
 
 
@@ -218,6 +221,10 @@ CHANGED = [
     "There are fewer than $12$ of them.",
     "They have twice $12$.",
     "It is false: there are 12 of them.",
+    "The answer is 12, which is wrong.",
+    "The answer is 12, so 13.",
+    "There are 13 or there are 12.",
+    "$$13$$ $$12$$",
 ]
 
 
@@ -234,6 +241,9 @@ KEPT = [
     r"\boxed{\text{Area of the square: } 12}",
     r"\boxed{12} times",
     r"\boxed{24/2 = 12}",
+    "The answer is 12, which is not prime.",
+    "The answer is 12, so we are done.",
+    "Hence\n$$12$$",
 ]
 
 
