@@ -181,8 +181,9 @@ _SENTENCE_END = re.compile(
 _REASON = re.compile(
     r",?\s+(?:because|since|which(?! I doubt)(?! (?:is|was) (?:\w+ )?(?:wrong|false|incorrect"
     r"|not (?:true|right|correct|the))\b)|given that|as shown|as required|as desired)\b"
-    r"|[，,]?\s*(?:因为|因為|理由|由于)|,\s+(?:as(?! is)|so(?! \S{0,2}(?:\d|(?-i:[A-HJ-Z])\b))|where(?! I\b)"
-    r"|and we(?! also)|and that|obtained|found)\s",
+    r"|[，,]?\s*(?:因为|因為|理由|由于)"
+    r"|,\s+(?:as(?! is)|so(?! \S{0,2}(?:\d|(?-i:[A-HJ-Z])\b))|where(?! I\b)|and we(?! also)"
+    r"|and that|obtained|found)\s",
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
