@@ -101,6 +101,9 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
 
     None where it names none, several, or a letter beside another option's value.
     """
+    verbatim = answer.strip()
+    if len(verbatim) > 1 and verbatim in choices:  # `(b)` where the options are (c), (b), (a)
+        return LETTERS[choices.index(verbatim)]
     cleaned = clean(answer[:MAX_LENGTH])
     by_value = _option_of_value(cleaned, choices)
     if by_value is None:

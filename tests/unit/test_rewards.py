@@ -167,6 +167,9 @@ def test_open_answer(answer, response, right):
         ("[2014, 2016]", "list", None, "The answer is [2014,2016]", True),
         ("[2014, 2016]", "list", None, "The answer is [2016, 2014]", False),
         ("5", "integer", None, "Sorry, I can't help.", False),
+        ("6", "integer", None, "Half of them have 5 or fewer and half have 6 or more.", False),
+        ("2016", "integer", None, "It is highest in 2012. It fell to 75% until 2016.", False),
+        ("8", "integer", None, "The mode is 8. So 18 of the 36 got a score of 8.", True),
     ],
 )
 def test_mathvista_free_form(answer, kind, precision, response, right):
@@ -179,6 +182,14 @@ def test_mathvista_choice():
     problem = Problem("p", "", "Yes", choices=("Yes", "No"), metadata=metadata)
     said = ("A", "Yes", "the answer is (A)", "no", "(B)", "I do not know")
     assert [mathvista(problem, text).correct for text in said] == [True] * 3 + [False] * 3
+
+
+def test_an_option_quoted_whole_is_that_option():
+    metadata = {"question_type": "multi_choice", "answer_type": "text"}
+    options = ("(c)", "(d)", "(a)", "(b)", "(e)")
+    problem = Problem("p", "", "(b)", choices=options, metadata=metadata)
+    said = ("(b)", "The answer is (b).", "D", "(D)", "(d)", "B", "(B)")
+    assert [mathvista(problem, text).correct for text in said] == [True] * 4 + [False] * 3
 
 
 HEDGED = ("[4, 5, 6]", "4, 5 or 6", "It is 4 or 5.", "not 5", "1 2 3 4 5 6", "5 or more")
