@@ -73,6 +73,8 @@ PLACES = [
     ("Answer: 17 cm", "17 cm"),
     ("we find\nx = 3 + 4 = 7", "x = 3 + 4 = 7"),
     ("She has 18 left\n#### 18", "18"),
+    ("The answer is 3 * 6 = <<3*6=18>>18 apples.\n#### 18", "18"),
+    ("The answer is 18.\n#### Checking\nIt fits.", "18"),
     ("Thus the value is $x^2$.", "$x^2$"),
     ("12", "12"),
     ("a\n\n  b  \n", "b"),

@@ -344,19 +344,17 @@ def test_bad_rows_are_named(line, message):
 
 
 @needs_data
-def test_agreement_with_recorded_verdicts():
+def test_every_recorded_answer_is_graded_and_most_like_the_official_rules():
     assert DATA is not None
-    agree = grading.recorded(Path(DATA))["agree"]
-    assert agree["choice"] == 846  # one response lists all options
-    assert agree["open_answer"] == 53
-    assert agree["mathvista"] >= 989  # the others are options guessed from unlike texts
-
-
-@needs_data
-def test_agreement_and_speed_on_mathvision():
-    assert DATA is not None
-    figures = grading.speed(Path(DATA))
-    assert figures["agreement"] >= 3010
-    assert figures["agreement"] >= figures["math_verify_agreement"]
+    figures = grading.recorded(Path(DATA))
     assert figures["not_graded"] == 0
-    assert figures["times_faster"] > 5
+    fewest = {
+        "Gemini-Pro-CoT": 3010,  # units, degrees, letters with their text
+        "gsm8k train": 7473,
+        "gsm8k test": 1319,
+        "choice": 846,  # one response lists all options
+        "open_answer": 53,
+        "mathvista extraction": 989,  # the others are options guessed from unlike texts
+    }
+    agree = figures["agree"]
+    assert {name: agree[name] for name, least in fewest.items() if agree[name] < least} == {}
