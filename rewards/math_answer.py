@@ -49,7 +49,7 @@ _JUMP = re.compile(
     r"\\(?:to|rightarrow|Rightarrow|implies|iff|mapsto|longrightarrow|leadsto|equiv)"
     r"(?![A-Za-z])|[→⇒⟹↦]|->|=>"
 )
-_LABEL = re.compile(r"[^\d=<>(]*(?:_ ?\{?\w+\}?|\([^()]*\))*[^\d=<>(]*")
+_LABEL = re.compile(r"[^\d=<>(,;]*(?:_ ?\{?\w+\}?|\([^()]*\))*[^\d=<>(,;]*")
 
 
 def math_answer(problem: Problem, response: str) -> Score:
@@ -101,6 +101,9 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
 
     None where it names none, several, or a letter beside another option's value.
     """
+    verbatim = answer.strip()
+    if len(verbatim) > 1 and verbatim in choices:  # `(b)` where the options are (c), (b), (a)
+        return LETTERS[choices.index(verbatim)]
     cleaned = clean(answer[:MAX_LENGTH])
     by_value = _option_of_value(cleaned, choices)
     if by_value is None:
@@ -109,7 +112,7 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     letter = match[1].upper() if match else ""
     if match is None or letter not in LETTERS[: len(choices)]:
         return by_value or _affirmed(cleaned, choices)
-    rest = cleaned[match.end() :].strip(" ().:,")
+    rest = cleaned[match.end() :].lstrip(" ).:,").rstrip(" .:,")
     if not rest:
         return letter
     if by_value is not None:
@@ -130,9 +133,11 @@ def _affirmed(cleaned: str, choices: tuple[str, ...]) -> str | None:
     it.
     """
     named = named_letters(cleaned, len(choices))
-    return named[0] if len(named) == 1 and _AFFIRMS.fullmatch(cleaned) else None
+    others = set(_CAPITAL.findall(cleaned)) - {*named, "I"}  # another option's name
+    return named[0] if len(named) == 1 and not others and _AFFIRMS.fullmatch(cleaned) else None
 
 
+_CAPITAL = re.compile(r"\b[A-Z]\b")
 _AFFIRMS = re.compile(
     r"(?:\(?[A-Z]\)?(?![A-Za-z])|(?i:the|correct|right|best|final|answer|option|choice|letter|is|it"
     r"|must|be|so|therefore|thus|hence|choose|pick|select|i|we|figure|picture|image|one|fits|works"
@@ -259,8 +264,6 @@ def _same_mathematics(gold: str, answer: str) -> bool:
         first, second = _read(gold_value), _read(answer_value)
         if first is not None and second is not None:
             return _same_quantity(first, gold_unit, second, answer_unit)
-    if gold_node is not None and answer_node is not None:
-        return False
     if gold_node is not None and answer_node is not None:
         return False
     if as_words(gold) == as_words(answer) and not _has_operators(gold + answer):

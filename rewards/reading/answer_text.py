@@ -97,6 +97,8 @@ _LATEX = [
         (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
     )
 ]  # fmt: skip
+_CHINESE_KEPT = "或不非没錯错百千万亿半多和与到至对倍打除外反否假未无無吗嗎以上下余餘超内"
+"""Characters after a number that change, deny or doubt it."""
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -104,7 +106,7 @@ _REWRITES = [
         (r"[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda match: " " + _VULGAR[match[0]]),
         (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ""),
         (r"~", " "),
-        (r"(?<=[\d})]) *[^\x00-\u2e7f或不非没错百千万亿半多和与到至对]{1,8} *$", ""),  # 72平方厘米
+        (r"(?<=[\d})]) *[^\x00-\u2e7f" + _CHINESE_KEPT + r"]{1,8} *$", ""),  # 72平方厘米
         (r"(?<![\d.,/^_])(?<!\d )\d{1,3}(?: \d{3})+(?![\d/]| \d)",
          lambda match: match[0].replace(" ", "")),
         (r"\bdegrees? (?=[cC]elsius|[fF]ahrenheit)", ""),
@@ -133,6 +135,7 @@ _LEADING = re.compile(
     r"(?i)^(?:=|\\approx|(?:exactly|approximately|approx\.?|about|roughly|around|just|only|simply)"
     r"(?![A-Za-z])|(?:the |final )*answer is(?![A-Za-z])|[A-Za-z]{2,}(?: [A-Za-z]+){0,4}:(?!\d))\s*"
 )
+_LEADING_WORD = re.compile(r"[A-Za-z]{3,}")
 
 _SIMPLE = re.compile(r"-?[A-Za-z0-9]{1,40}(?:\.[0-9]{1,40})?\Z")
 
@@ -153,8 +156,15 @@ def clean(text: str) -> str:
             text = pattern.sub(replacement, text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = _LEADING.sub("", text.strip(" ").rstrip(".,;: "))
-    return text.strip()
+    return _without_leading(text.strip(" ").rstrip(".,;: ")).strip()
+
+
+def _without_leading(text: str) -> str:
+    """Without `approximately`, `Area:` and the like before a value; `anything but:` stays."""
+    leading = _LEADING.match(text)
+    if leading is None or any(map(is_kept, _LEADING_WORD.findall(leading[0]))):
+        return text
+    return text[leading.end() :]
 
 
 def _unwrap(text: str) -> str:
@@ -325,19 +335,24 @@ def _unit_of(match: re.Match[str]) -> Unit | None:
         name = joined[2]
     if shape:
         power = 2 if shape in ("square", "sq") else 3
-    found = _UNITS.get(_SYMBOLS.get(name, name)) or _UNITS.get(name.lower())
+    found = _unit_named(_SYMBOLS.get(name, name))
     if found is None:
         return None
     dimension, size = found
     if power > 1:
         dimension, size = f"{dimension}^{power}", size**power
     if match["per"]:
-        below = _UNITS.get(match["below"]) or _UNITS.get(match["below"].lower())
+        below = _unit_named(match["below"])
         if below is None:
             return None
         below_power = int(match["below_power"] or 1)
         dimension, size = f"{dimension}/{below[0]}^{below_power}", size / below[1] ** below_power
     return dimension, size
+
+
+def _unit_named(name: str) -> tuple[str, Fraction] | None:
+    """In capitals too, but for a single letter: `G` is no gram."""
+    return _UNITS.get(name) or (_UNITS.get(name.lower()) if len(name) > 1 else None)
 
 
 _TIME = re.compile(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rewards.reading.words import doubt, is_hedged, is_kept, is_negated
+from rewards.reading.words import changes_next, doubt, is_hedged, is_negated
 
 THINK_OPEN = "◁think▷"
 THINK_CLOSE = "◁/think▷"
@@ -172,15 +172,19 @@ _STATEMENT = re.compile(
     r"|\b(?:correct|right|best|final) (?:choice|option)[*_]{0,3}[ \t]*[:：]"
     r"|(?:正确)?(?:答案|選項|选项)[*_]{0,3}(?:应该|应当|應該)?(?:就?是|为|為|应?选|應?選|[:：])+"
     r"|(?<![\w挑])(?:故|应|應|因此|所以|则|則|综上)?(?:本题)?(?:应|應|该|該)?[选選](?:择|擇|项|項)?[:：]?"
-    r"(?=[\s(（$\\*]{0,6}[A-Za-zＡ-Ｚ])|(?<![^\n。*])答[*]{0,2}[:：]",
+    r"(?=[\s(（$\\*]{0,6}[A-Za-zＡ-Ｚ])|(?<![^\n。*])答[*]{0,2}[:：]"
+    r"|^#### (?=\$?-?[\d.][^\n]{0,60}\s*\Z)",
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(
     r"(?<!\bsq)(?<!\bcu)(?<!\b[ap]\.m)(?<!\b[ap])\.(?=[\s*_\"')\\$]|$)|[!?？](?=\s|\*|$)|\n|[。；]|</answer>"
 )
 _REASON = re.compile(
-    r",?\s+(?:because|since|which|given that|as shown|as required|as desired)\b"
-    r"|[，,]?\s*(?:因为|因為|理由|由于)|,\s+(?:as|so|where|and we|and that|obtained|found)\s",
+    r",?\s+(?:because|since|which(?! I doubt)(?! (?:is|was) (?:\w+ )?(?:wrong|false|incorrect"
+    r"|not (?:true|right|correct|the))\b)|given that|as shown|as required|as desired)\b"
+    r"|[，,]?\s*(?:因为|因為|理由|由于)"
+    r"|,\s+(?:as(?! is)|so(?! \S{0,2}(?:\d|(?-i:[A-HJ-Z])\b))|where(?! I\b)|and we(?! also)"
+    r"|and that|obtained|found)\s",
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
@@ -276,7 +280,8 @@ def last_line(text: str) -> str:
         if stripped.rstrip(".").endswith(closing):
             inside = stripped.rstrip(".")[: -len(closing)]
             start = inside.rfind(opening)
-            if start >= 0 and len(inside) - start <= MAX_STATED:
+            beside = inside[:start].rpartition("\n")[2]
+            if start >= 0 and len(inside) - start <= MAX_STATED and closing not in beside:
                 return inside[start + len(opening) :].strip().replace("\n", " ")
     return stripped[stripped.rfind("\n") + 1 :].strip()
 
@@ -303,7 +308,7 @@ def concluded(line: str) -> str:
     if not any(mark.isalnum() for mark in tail):
         tail = sentence
     formulas = list(_FORMULA.finditer(tail))
-    if len(formulas) == 1 and tail[:1].isalpha():
+    if len(formulas) == 1 and tail[:1].isalpha() and not changes_next(tail[: formulas[0].start()]):
         tail = tail[formulas[0].start() :]  # with the unit that may follow it
     end = _SENTENCE_END.search(tail)
     if end is None or _HAS_VALUE.search(tail, end.end()):
@@ -320,8 +325,8 @@ def _from_only_number(sentence: str) -> str:
     numbers = list(_NUMBER.finditer(sentence))
     if len(numbers) != 1 or "\\" in sentence or "$" in sentence:
         return sentence
-    before = re.findall(r"[A-Za-z]{3,}", sentence[: numbers[0].start()])
-    return sentence if any(map(is_kept, before)) else sentence[numbers[0].start() :]
+    start = numbers[0].start()
+    return sentence if changes_next(sentence[:start]) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

@@ -77,7 +77,10 @@ def proportional(gold: Node, answer: Node, positive: bool) -> bool:
     """Whether two expressions differ by a constant factor other than 0."""
     names = variables(gold) | variables(answer)
     pairs = list(_value_pairs(gold, answer, names))
-    if len(pairs) < FEWEST_POINTS or any(_close(a, 0) or _close(b, 0) for a, b in pairs):
+    sides = [value for pair in pairs for value in pair]
+    if any(_close(value, 0) or _is_infinite(value) for value in sides):
+        return False
+    if len(pairs) < FEWEST_POINTS:
         return False
     ratios = [_context.mpmathify(first) / second for first, second in pairs]
     if positive and not all(_context.im(ratio) == 0 and ratio > 0 for ratio in ratios):
@@ -122,11 +125,15 @@ def _coordinate(name: str, index: int) -> Fraction:
 def _close(first: Any, second: Any) -> bool:
     if isinstance(first, Fraction | int) and isinstance(second, Fraction | int):
         return first == second
-    if _context.isinf(_float(first)) or _context.isinf(_float(second)):
+    if _is_infinite(first) or _is_infinite(second):
         return _float(first) == _float(second)
     difference = abs(_context.mpmathify(_float(first)) - _float(second))
     size = max(abs(_float(first)), abs(_float(second))) if first != 0 and second != 0 else 1
     return difference <= size * _context.mpf(10) ** -SAME_DIGITS
+
+
+def _is_infinite(value: Any) -> bool:
+    return _context.isinf(_float(value))
 
 
 def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from evaluations import BENCHMARK, MATHVISION_ROWS, PROBLEMS, TEN, StandIn, by_seed, write_jsonl
@@ -19,8 +20,12 @@ from eval.benchmarks.registry import get_benchmark
 from eval.measure import measure
 from eval.score import main, report, score
 from rollouts.engine import Request
+from rollouts.prompts import Sampling
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
-from thinking_rl.types import Problem
+from thinking_rl.recipe.schema import Rewards
+from thinking_rl.run import evaluate
+from thinking_rl.run.grading import Grader
+from thinking_rl.types import FinishReason, Group, Problem, Segment, Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,30 @@ def test_benchmarks_along_a_run(processor) -> None:
     run_benchmarks(loaded, engine.model(), 4, lambda *row: reported.append(row))
     assert [row[:3] for row in reported] == [("benchmark/gsm8k@iteration_4", 1, 10)]
     assert reported[0][3]["strict"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("truncated", "right"), [("masked", 1), ("wrong", 1), ("graded", 2)])
+def test_no_evaluation_leaves_out_a_response_that_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truncated: Any, right: int
+) -> None:
+    """Of four responses one is right and whole, one right and cut off."""
+
+    def said(text: str, reason: FinishReason) -> Trajectory:
+        return Trajectory("p", (1,), (), (Segment((7,), (-0.5,), 0),), text, reason)
+
+    answers = [("5", FinishReason.STOP), ("5", FinishReason.LENGTH), ("6", FinishReason.STOP)]
+    answers.append(("6", FinishReason.REPETITION))
+    group = Group(Problem("p", "2 + 3?", "5"), tuple(said(*answer) for answer in answers))
+    monkeypatch.setattr(evaluate, "collect", lambda *_: [group])
+    reported: list[Any] = []
+    grader = Grader(Rewards(truncated=truncated, workers=1), tmp_path / "not_graded", print)
+    session = Mock(grader=grader, sampling=Sampling(1, 100, 1.0))
+    session.recipe.data = Mock(eval_samples=4, eval_temperature=0.8)
+    session.reporter.evaluation = lambda *row: reported.append(row)
+    evaluate.evaluate(session, "now")
+    grader.close()
+    ((_, correct, total, extra),) = reported
+    assert (correct, total, extra["not_graded"]) == (right, 4, 0)
 
 
 def test_both_verdicts(problems):

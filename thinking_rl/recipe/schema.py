@@ -335,7 +335,8 @@ class Rewards(Section):
     """A run stops when more than this share of an iteration's responses could not be graded."""
     truncated: Literal["wrong", "masked", "graded"] = "wrong"
     """What a response cut off before its end (at its token limit, or for repetition) earns: wrong
-    is 0 or its penalties, masked leaves it out of training, graded takes it as it stands."""
+    is 0 or its penalties, masked leaves it out of training (in evaluations it is wrong), graded
+    takes it as it stands."""
     thinking: Literal["required", "closed_if_opened", "ignored"] = "closed_if_opened"
     """Which answers count. required: only those after a closed thinking part; closed_if_opened:
     also those of responses without any; ignored: also those in thinking that is never closed."""

@@ -12,13 +12,14 @@ from thinking_rl.types import Outcome
 
 def evaluate(session: Session, name: str) -> None:
     """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses; over those
-    alone that were graded, by a grader that judges answers."""
+    alone that were graded, by a grader that judges answers. A response that was cut off is wrong,
+    or judged as it stands where the recipe says so; it is never left out."""
     data = session.recipe.data
     sampling = replace(
         session.sampling, samples=data.eval_samples, temperature=data.eval_temperature
     )
     groups = collect(session.pool, session.processor, session.held_out, sampling)
-    groups = session.grader.grade(groups)
+    groups = session.grader.grade(groups, may_mask=False)
     session.responses.write("evaluation", name, groups)
     session.reporter.samples(name, groups, session.images.encoded)
     scores = [score for group in groups for score in group.scores]
