@@ -59,7 +59,11 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
         plan.add("stages", "per step", f"{per_step:g} responses per optimizer step")
         plan.add("stages", "per iteration", f"at most {tokens:,} response tokens")
     data = recipe.data
-    plan.add("stages", "evaluation", f"{data.eval_problems} problems x {data.eval_samples} samples")
+    plan.add(
+        "stages",
+        "evaluation",
+        f"{data.eval_problems} problems x (1 greedy + {data.eval_samples} samples)",
+    )
 
 
 def _plan_memory(

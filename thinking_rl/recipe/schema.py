@@ -67,9 +67,9 @@ class Source(Section):
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Procedural difficulty levels, drawn evenly; one that is listed twice, twice as often."""
-    careless: float = Field(default=0.0, ge=0, le=1)
-    """Share of procedural responses, for the warm-up, whose final answer is off by a little, as in
-    data that nobody verified."""
+    direct: float = Field(default=0.0, ge=0, le=1)
+    """Share of procedural responses, for the warm-up, that give the answer at once; the others
+    work step by step."""
 
     @model_validator(mode="after")
     def _has_a_path(self) -> Source:
@@ -107,9 +107,16 @@ class Data(Section):
     train: list[Source] = Field(min_length=1)
     eval: list[Source] = Field(min_length=1)
     eval_problems: int = Field(default=200, ge=1)
-    eval_samples: int = Field(default=1, ge=1)
-    """Responses per held-out problem; pass@1 is their mean."""
-    eval_temperature: float = Field(default=0.0, ge=0)
+    """Held-out problems; fewer where the sources have not so many different ones."""
+    eval_samples: int = Field(default=8, ge=1)
+    """Responses per held-out problem at `eval_temperature`, beside a greedy one."""
+    eval_temperature: float = Field(default=1.0, gt=0)
+    eval_caps: list[Annotated[int, Field(ge=1)]] = []
+    """Lengths in tokens for which the accuracy is reported that counts longer responses as wrong,
+    from the responses at `eval_temperature`."""
+    eval_step_mark: str = ""
+    """A response thinks step by step where this text stands in its thinking; empty: where it thinks
+    at all."""
     instruction: str = ""
     """Appended to every question, on a line of its own; not to those of benchmarks."""
     image_store_gib: float = Field(default=4.0, gt=0)
@@ -117,18 +124,6 @@ class Data(Section):
     decoded again when they come back."""
     benchmarks: list[BenchmarkRun] = []
     """Run in the RL stage, at the temperature `eval_temperature`."""
-
-    @model_validator(mode="after")
-    def _samples_differ(self) -> Data:
-        samples = {"eval_samples": self.eval_samples}
-        samples |= {f"benchmarks.{i}.samples": one.samples for i, one in enumerate(self.benchmarks)}
-        several = [name for name, count in samples.items() if count > 1]
-        if several and self.eval_temperature == 0:
-            raise ValueError(
-                f"{', '.join(several)} above 1 and eval_temperature 0: greedy responses are all "
-                "alike; give a temperature above 0, or one sample"
-            )
-        return self
 
 
 def _as_tuple(value: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thinking_rl.files.run_folder import RunFolder
@@ -37,10 +37,10 @@ class MetricsWriter:
             row["not_finite"] = odd
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
-        for name, value in plain.items():
-            if isinstance(value, int | float) and name not in odd:
-                step = next(iter(position.values()), 0)
-                self._board.add_scalar(f"{stage}/{name}", float(value), step)
+        step = next(iter(position.values()), 0)
+        for name, value in _numbers(plain):
+            if name not in odd:
+                self._board.add_scalar(f"{stage}/{name}", value, step)
         self._board.flush()
 
     @property
@@ -64,6 +64,15 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; a last row cut short by a crash is left out."""
     text = folder.metrics.read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in nested mappings, by its path."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", float(value)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,9 @@ class Item:
     image: Image.Image
     answer: int
     response: str
+    """Step by step."""
+    direct: str = ""
+    """The answer at once, without the steps; empty: without any thought."""
 
 
 def respond(thought: str, answer: int, summary: str = "") -> str:
