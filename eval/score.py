@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 from collections import defaultdict
@@ -226,9 +227,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--guess-seed", type=int, help="let official rules guess where they find no answer"
     )
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="of one strict grading")
-    parser.add_argument("--workers", type=int, default=2, help="strict grading processes")
+    parser.add_argument("--timeout-s", type=_positive, default=5.0, help="of one strict grading")
+    parser.add_argument("--workers", type=_count, default=2, help="strict grading processes")
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -255,7 +269,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.out:
         text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-        options.out.write_text(text, "utf-8")
+        try:
+            options.out.write_text(text, "utf-8")
+        except OSError as error:  # such as a full disk
+            print(
+                f"error: {options.out}: the verdicts could not be written ({error})",
+                file=sys.stderr,
+            )
+            return 2
     print(report(benchmark, problems, responses, rows))
     return 0
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from graded import result
 
 from thinking_rl import train
 from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT, RELEASED_VISION
@@ -134,7 +135,7 @@ def test_a_run_leaves_its_recipe_and_a_finished_one_is_kept(
     tmp_path: Path, stage: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     def run(recipe, reporter, saved) -> None:
-        reporter.evaluation("start", 1, 2)
+        reporter.evaluation("start", result(1, 2))
         reporter.finish()
 
     stage(run)

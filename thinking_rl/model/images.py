@@ -16,12 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from thinking_rl.types import ImageSource
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
+"""What a picture may be, whatever its file is called: none that another program would draw, as
+Ghostscript draws PostScript."""
 MAX_SIDE_PATCHES = 512
 """The vision encoder's rotary positions end here."""
 
@@ -56,12 +59,16 @@ def open_image(source: ImageSource, max_megapixels: float = 100, name: str = "")
     if not name:
         name = f"{len(data)} bytes of image data" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             megapixels = image.width * image.height / 1e6
             if megapixels <= max_megapixels:
                 return to_rgb(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: too large a picture ({error})") from error
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{name}: not a readable image; expected one of {', '.join(FORMATS)}"
+        ) from None
     except Exception as error:  # decoders of damaged files raise anything
         raise ValueError(f"{name}: not a readable image ({error})") from error
     raise ValueError(

@@ -26,6 +26,21 @@ STAGES = SFT_STAGE, RL_STAGE = ("sft", "rl")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
+MANY = 1_000_000
+"""More than any count of a recipe can mean."""
+LONG = 10_000_000
+"""More tokens than any length can mean."""
+HUGE_GIB = 100_000
+MONTH_S = 30 * 24 * 3600
+LARGEST_RATE = 0.1
+"""A learning rate beyond it is a slip of the pen."""
+Count = Annotated[int, Field(ge=1, le=MANY)]
+CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
+Tokens = Annotated[int, Field(ge=1, le=LONG)]
+Gib = Annotated[float, Field(gt=0, le=HUGE_GIB)]
+Seconds = Annotated[float, Field(gt=0, le=MONTH_S)]
+
+
 class Section(BaseModel):
     """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
 
@@ -39,11 +54,24 @@ class Model(Section):
 
     path: str
     """A checkpoint folder, a hub id, or `tiny`: a small random model made for the run."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the forward pass and of the engine. Master weights and optimizer are float32."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
+    """Of the forward pass and of the engine; auto: float32 on a machine without a GPU, where it
+    costs no time, else bfloat16. Master weights and optimizer are float32."""
     freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = []
-    image_token_limit: int | None = Field(default=None, ge=4)
+    image_token_limit: int | None = Field(default=None, ge=4, le=MANY)
     """Most patches an image may have (the processor's in_token_limit); None: the checkpoint's."""
+
+    @field_validator("freeze")
+    @classmethod
+    def _something_learns(cls, freeze: list[str]) -> list[str]:
+        if {"vision_tower", "projector", "decoder", "router"} <= set(freeze):
+            raise ValueError("all four parts are frozen, so nothing would learn; leave one out")
+        return freeze
+
+
+OF_FILES = ("path", "subset", "split", "image_root", "columns", "limit")
+OF_PROGRAMS = ("families", "levels", "direct")
+"""Keys of a source that only files, or only procedural problems, use."""
 
 
 class Source(Section):
@@ -61,7 +89,7 @@ class Source(Section):
     """Problem field -> column (question, answer, images, choices, id, subject, level,
     response); overrides the format's."""
     weight: float = Field(default=1.0, gt=0)
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Use only the first rows."""
     families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
     """Procedural families, drawn evenly; empty: all."""
@@ -77,6 +105,15 @@ class Source(Section):
             raise ValueError(f"format {self.format} needs a `path`")
         return self
 
+    @model_validator(mode="after")
+    def _uses_all_it_is_given(self) -> Source:
+        unused = OF_FILES if self.format == "procedural" else OF_PROGRAMS
+        fields = type(self).model_fields
+        given = [name for name in unused if getattr(self, name) != fields[name].default]
+        if given:
+            raise ValueError(f"format {self.format} does not use {', '.join(given)}; take it out")
+        return self
+
 
 class BenchmarkRun(Section):
     """A benchmark that is run along RL (`rl.benchmarks_every`), scored by its official rules and by
@@ -87,9 +124,9 @@ class BenchmarkRun(Section):
     """A file, a folder or a hub id; None: the official data set on the hub."""
     split: str | None = None
     """None: the one that scores are reported on."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Use only the first problems."""
-    samples: int = Field(default=1, ge=1)
+    samples: Count = 1
     """Responses per problem; pass@1 is their mean."""
 
     @field_validator("name")
@@ -106,12 +143,12 @@ class Data(Section):
 
     train: list[Source] = Field(min_length=1)
     eval: list[Source] = Field(min_length=1)
-    eval_problems: int = Field(default=200, ge=1)
+    eval_problems: Count = 200
     """Held-out problems; fewer where the sources have not so many different ones."""
-    eval_samples: int = Field(default=8, ge=1)
+    eval_samples: Count = 8
     """Responses per held-out problem at `eval_temperature`, beside a greedy one."""
-    eval_temperature: float = Field(default=1.0, gt=0)
-    eval_caps: list[Annotated[int, Field(ge=1)]] = []
+    eval_temperature: float = Field(default=1.0, gt=0, le=10)
+    eval_caps: list[Tokens] = []
     """Lengths in tokens for which the accuracy is reported that counts longer responses as wrong,
     from the responses at `eval_temperature`."""
     eval_step_mark: str = ""
@@ -119,7 +156,7 @@ class Data(Section):
     at all."""
     instruction: str = ""
     """Appended to every question, on a line of its own; not to those of benchmarks."""
-    image_store_gib: float = Field(default=4.0, gt=0)
+    image_store_gib: Gib = 4.0
     """Memory for pictures that are cut for the model. Beyond it the least recently used are
     decoded again when they come back."""
     benchmarks: list[BenchmarkRun] = []
@@ -130,14 +167,18 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # YAML has lists only
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Optimizer(Section):
     """AdamW, and the course of its learning rate through a stage."""
 
-    learning_rate: float = Field(gt=0)
-    betas: Annotated[tuple[float, float], BeforeValidator(_as_tuple)] = (0.9, 0.95)
-    weight_decay: float = Field(default=0.0, ge=0)
+    learning_rate: float = Field(gt=0, le=LARGEST_RATE)
+    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_as_tuple)] = (0.9, 0.95)
+    """Decay of the two moments in a step."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: CountOrZero = 0
     """Optimizer steps over which the learning rate rises from 0."""
     final_share: float = Field(default=1.0, gt=0, le=1)
     """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine."""
@@ -156,12 +197,12 @@ class SFT(Section):
 
     data: list[Source] = Field(min_length=1)
     """Each problem needs a response: a `response` column, or a procedural family's own."""
-    steps: int = Field(ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    steps: Count
+    batch_size: Count = 64
     """Conversations per optimizer step, over all workers."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
+    micro_batch_size: Count | None = None
     """Conversations packed into one forward pass of a worker; None: all of the worker's."""
-    max_conversation_tokens: int = Field(default=32768, ge=64)
+    max_conversation_tokens: int = Field(default=32768, ge=64, le=LONG)
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
 
@@ -178,16 +219,16 @@ class LengthReward(Section):
     """Kimi k1.5's length reward: off for a first phase, then constant."""
 
     weight: float = Field(default=0.0, ge=0)
-    start_iteration: int = Field(default=0, ge=0)
+    start_iteration: CountOrZero = 0
 
 
 class RL(Section):
     """Online policy mirror descent."""
 
-    iterations: int = Field(ge=1)
-    problems_per_iteration: int = Field(ge=1)
-    samples_per_problem: int = Field(default=8, ge=2)
-    steps_per_iteration: int = Field(default=4, ge=1)
+    iterations: Count
+    problems_per_iteration: Count
+    samples_per_problem: int = Field(default=8, ge=2, le=MANY)
+    steps_per_iteration: Count = 4
     """Optimizer steps on the samples of one iteration (minibatches)."""
     tau: float = Field(gt=0)
     """Strength of the pull towards the iteration's starting policy."""
@@ -195,11 +236,11 @@ class RL(Section):
     optimizer: Optimizer
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
-    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_every: CountOrZero = 0
     """Iterations between evaluations; 0: only at the end."""
-    benchmarks_every: int = Field(default=0, ge=0)
+    benchmarks_every: CountOrZero = 0
     """Iterations between runs of `data.benchmarks`; 0: only after the last."""
-    checkpoint_every: int = Field(default=0, ge=0)
+    checkpoint_every: CountOrZero = 0
     """Iterations between checkpoints that a run can resume from; 0: only at the end."""
 
     @model_validator(mode="after")
@@ -216,31 +257,32 @@ class RL(Section):
 class Rollout(Section):
     """vLLM workers."""
 
-    engines: int = Field(default=1, ge=1)
-    tensor_parallel: int = Field(default=1, ge=1)
+    engines: Count = 1
+    tensor_parallel: Count = 1
     placement: Literal["shared", "separate"] = "shared"
     """shared: engines sleep while the learner steps; separate: they have devices of their own."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, le=10)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    max_response_tokens: int = Field(ge=1)
-    max_model_tokens: int = Field(ge=64)
+    max_response_tokens: Tokens
+    max_model_tokens: int = Field(ge=64, le=LONG)
     """Prompt and response together."""
-    max_sequences: int = Field(default=64, ge=1)
+    max_sequences: Count = 64
     """Sequences an engine decodes at once."""
-    max_images: int = Field(default=8, ge=1)
+    max_images: Count = 8
     """Most images in one prompt."""
     gpu_memory_share: float = Field(default=0.85, gt=0, lt=1)
-    kv_cache_gib: int = Field(default=1, ge=1)
+    kv_cache_gib: int = Field(default=1, ge=1, le=HUGE_GIB)
     """Key-value cache of an engine on a machine without a GPU."""
-    start_timeout_s: float = Field(default=600, gt=0)
-    timeout_s: float = Field(default=3600, gt=0)
+    start_timeout_s: Seconds = 600
+    timeout_s: Seconds = 3600
     """Longest wait for one iteration's responses."""
-    agreement_responses: int = Field(default=8, ge=1)
+    agreement_responses: Count = 8
     """Responses that engines and learner are compared on after each publication; each engine gives
     one at least."""
-    agreement_tolerance: float = Field(default=5e-4, gt=0)
+    agreement_tolerance: float | None = Field(default=None, gt=0)
     """Largest difference of log-probs between engine and learner, in nats: of any token in float32,
-    of their mean in bfloat16. Beyond it the run stops."""
+    of their mean in bfloat16. Beyond it the run stops. None: 0.0005 in float32, 0.05 in
+    bfloat16."""
 
     @model_validator(mode="after")
     def _a_prompt_fits(self) -> Rollout:
@@ -255,13 +297,13 @@ class Rollout(Section):
 class Learner(Section):
     """FSDP2 training processes."""
 
-    workers: int = Field(default=1, ge=1)
-    tokens_per_microbatch: int = Field(ge=64)
+    workers: Count = 1
+    tokens_per_microbatch: int = Field(ge=64, le=LONG)
     """Packed tokens of one forward and backward, per worker."""
     activation_checkpointing: bool = False
-    threads: int | None = None
+    threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads per worker; None: the cores divided by the workers."""
-    timeout_s: float = Field(default=3600, gt=0)
+    timeout_s: Seconds = 3600
 
 
 class RewardPart(Section):
@@ -270,24 +312,41 @@ class RewardPart(Section):
     grader: str
     """Registry key, `package.module:function` or `path/to/file.py:function`."""
     weight: float = 1.0
+    """What its value counts in the sum; below 0 for a penalty."""
+
+    @field_validator("weight")
+    @classmethod
+    def _counts(cls, weight: float) -> float:
+        if weight == 0:
+            raise ValueError("a part of weight 0 counts for nothing; leave the part out")
+        return weight
 
 
 class Rewards(Section):
     """How a response is scored: the weighted sum of its parts."""
 
     parts: list[RewardPart] = Field(default=[RewardPart(grader="math_answer")], min_length=1)
-    timeout_s: float = Field(default=5.0, gt=0)
+    timeout_s: Seconds = 5.0
     """Wall-clock limit for grading one response."""
-    memory_gib: float = Field(default=2.0, gt=0)
-    workers: int = Field(default=2, ge=1)
+    memory_gib: Gib = 2.0
+    workers: int = Field(default=2, ge=1, le=1024)
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """A run stops when more than this share of an iteration's responses could not be graded."""
+
+    @field_validator("parts")
+    @classmethod
+    def _differ(cls, parts: list[RewardPart]) -> list[RewardPart]:
+        graders = [part.grader for part in parts]
+        twice = next((name for name in graders if graders.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"the grader {twice!r} is listed twice; give it once, with its weight")
+        return parts
 
 
 class Recipe(Section):
     """One run, from checkpoint to thinking checkpoint."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     run_dir: str = ""
     """Where everything is written; by default `runs/<recipe name>`."""
     overwrite: bool = False
@@ -296,10 +355,10 @@ class Recipe(Section):
     """Go on from the last checkpoint in run_dir; from the start where there is none."""
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
-    responses_gib: float = Field(default=1.0, ge=0)
+    responses_gib: float = Field(default=1.0, ge=0, le=HUGE_GIB)
     """Largest `responses.jsonl`, which keeps every sampled response; 0 keeps none."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
-    """What the run does, always in this order."""
+    """What the run does, in this order."""
     ray_address: str | None = None
     """Address of a running Ray cluster; None: Ray is started for the run."""
     model: Model
@@ -309,6 +368,17 @@ class Recipe(Section):
     rollout: Rollout
     learner: Learner
     rewards: Rewards = Rewards()
+
+    @field_validator("stages")
+    @classmethod
+    def _in_order(cls, stages: list[str]) -> list[str]:
+        expected = [stage for stage in STAGES if stage in stages]
+        if stages != expected:
+            raise ValueError(
+                f"each stage once, in this order: [{', '.join(STAGES)}]; give "
+                f"[{', '.join(expected)}] instead of [{', '.join(stages)}]"
+            )
+        return stages
 
     @property
     def active_sft(self) -> SFT | None:
@@ -323,12 +393,24 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _batches_divide_evenly(self) -> Recipe:
         if sft := self.active_sft:
-            at_once = sft.conversations_per_pass(self.learner.workers) * self.learner.workers
+            workers, size = self.learner.workers, sft.micro_batch_size
+            at_once = workers * (size or 1)
             if sft.batch_size % at_once:
+                whose = "learner.workers times sft.micro_batch_size" if size else "learner.workers"
                 raise ValueError(
                     f"sft.batch_size is {sft.batch_size}; it must be a multiple of {at_once} "
-                    "(learner.workers times sft.micro_batch_size)"
+                    f"({whose})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _caps_are_reached(self) -> Recipe:
+        longest = self.rollout.max_response_tokens
+        if self.data.eval_caps and max(self.data.eval_caps) > longest:
+            raise ValueError(
+                f"data.eval_caps: {max(self.data.eval_caps)} tokens are more than "
+                f"rollout.max_response_tokens ({longest}) allows a response"
+            )
         return self
 
     @model_validator(mode="after")

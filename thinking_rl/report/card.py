@@ -32,8 +32,8 @@ def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
         _scores(summary["evaluations"]),
         f"Share of right answers on held-out problems ({_names(recipe.data.eval)}), greedy and "
         f"sampled at temperature {recipe.data.eval_temperature:g}. The 95% intervals are over "
-        "problems, not over repetitions of the training; tokens and step by step are of the sampled "
-        "responses.",
+        "problems, not over repetitions of the training; tokens and step by step are those of the "
+        "sampled responses.",
         *_benchmarks(summary["benchmarks"]),
         "## How it was made",
         _facts(summary),

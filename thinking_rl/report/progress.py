@@ -204,6 +204,8 @@ class Display:
     def _advance(self, done: int, metrics: Mapping[str, Any]) -> None:
         self._steps += 1
         now = time.monotonic()
+        if self._steps == 1:  # what it took to start is no measure of what is left
+            self._started = now - (metrics["seconds"] - metrics.get("seconds/start", 0.0))
         left_s = (now - self._started) / self._steps * max(0, self._total - done)
         parts = [
             f"{name} {_short(metrics[name])}" for name in HEADLINE if metrics.get(name) is not None
