@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import importlib.util
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -62,6 +63,10 @@ def _main(arguments: argparse.Namespace) -> int:
             # Again: another run may have come and gone meanwhile.
             _run(recipe, folder, check_run_dir(recipe))
     except KeyboardInterrupt:
+        return _stopped(folder)
+    except SystemExit as stop:  # while `ray.init` has a SIGTERM handler of its own in place of ours
+        if stop.code != signal.SIGTERM:
+            raise
         return _stopped(folder)
     except Exception as error:
         return _report(error, folder)

@@ -69,7 +69,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
         ([], ""),
         (["rl.iterations=99", "learner.workers=2", "rollout.max_sequences=8", "resume=true"], ""),
         (["rl.tau=0.25"], "rl.tau was 0.5 and is 0.25; set it back"),
-        (["seed=3", "data.train.0.levels=[1]"], r"levels was \[3\] and is \[1\]; seed was 0"),
+        (["seed=3", "data.train.0.levels=[1]"], r"levels was \[4\] and is \[1\]; seed was 0"),
         (["rl.length_reward.weight=0.1"], "rl.length_reward.weight was 0.0 and is 0.1"),
         (["rollout.temperature=0.7"], "rollout.temperature was 1.0 and is 0.7"),
     ],

@@ -22,7 +22,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from thinking_rl.types import ImageSource
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """What a picture may be, whatever its file is called: none that another program would draw, as
 Ghostscript draws PostScript."""
 MAX_SIDE_PATCHES = 512
