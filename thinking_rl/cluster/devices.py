@@ -59,7 +59,7 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     if placement.ray_address:
         check_answers(placement.ray_address)
-    context = ray.init(
+    context: Any = ray.init(
         address=placement.ray_address or "local",
         include_dashboard=False if placement.ray_address is None else None,
         log_to_driver=False,
