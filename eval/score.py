@@ -20,6 +20,9 @@ from eval.benchmarks.benchmark import STYLES, Benchmark, Style
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
 from eval.statistics import wilson_interval
 from rewards.processes.pool import GradingPool
+from thinking_rl.data.files import read_rows
+from thinking_rl.data.formats import FORMATS
+from thinking_rl.recipe.schema import Source
 from thinking_rl.types import Outcome, Problem
 
 EXAMPLES = 5
@@ -90,6 +93,34 @@ def strict_verdicts(
             graded = one.outcome is not Outcome.NOT_GRADED
             verdicts[problem.id] = one.outcome is Outcome.RIGHT if graded else None
     return verdicts
+
+
+def check_whose(benchmark: Benchmark, place: str, split: str | None) -> None:
+    """See that a file or folder of problems is not another benchmark's.
+
+    Raises:
+        ValueError: the columns of its first row tell of another one.
+    """
+    if not Path(place).exists():
+        return
+    source = Source(
+        format=benchmark.format, path=place, split=split or benchmark.splits[0], limit=1
+    )
+    columns = {name for row in read_rows(source, 1) for name in row.values}
+    told = {one.format: len(columns & _columns(one)) for one in BENCHMARKS.values()}
+    likely = max(told, key=lambda name: told[name])
+    if told[likely] > told[benchmark.format]:
+        raise ValueError(
+            f"{place}: its columns ({', '.join(sorted(columns))}) are those of {likely}, not of "
+            f"{benchmark.name}; give the benchmark's own problems"
+        )
+
+
+def _columns(benchmark: Benchmark) -> set[str]:
+    """Those that the benchmark's rows may have."""
+    form = FORMATS[benchmark.format]
+    known = {name for names in form.columns.values() for name in names} | set(form.metadata)
+    return known | set(benchmark.columns.values())
 
 
 def read_responses(
@@ -250,6 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         benchmark = get_benchmark(options.benchmark)
+        if options.data:
+            check_whose(benchmark, options.data, options.split)
         problems = benchmark.load(options.data, options.split, pictures=False)
         responses = read_responses(options.responses, problems, options.partial)
         if options.out:

@@ -17,6 +17,7 @@ from thinking_rl.cluster.placement import check_answers
 from thinking_rl.data.problems import load_examples
 from thinking_rl.files.hub import is_hub_id
 from thinking_rl.files.lock import sole_writer
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.images import open_image
 from thinking_rl.names import did_you_mean
 from thinking_rl.plan import inputs
@@ -24,6 +25,7 @@ from thinking_rl.plan import plan as planning
 from thinking_rl.plan.devices import resolve_dtype
 from thinking_rl.recipe.load import RecipeError, load_recipe
 from thinking_rl.recipe.schema import Source
+from thinking_rl.report import progress
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "recipes" / "quickstart.yaml")
@@ -287,3 +289,51 @@ def test_scoring_refuses_negative_limits(option: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         score_main(["mathvision", "responses.jsonl", f"{option}=-1"])
     assert "above 0" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, responses = tmp_path / "test.jsonl", tmp_path / "responses.jsonl"
+    data.write_text('{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n')
+    responses.write_text('{"id": "0", "response": "2"}\n')
+    arguments = ["gsm8k", str(responses), "--data", str(data), "--workers=1"]
+    assert score_main([*arguments, "--out=/dev/full"]) == 2
+    assert "error: /dev/full: the verdicts could not be written" in capsys.readouterr().err
+
+
+def test_the_first_command_clears_no_earlier_run() -> None:
+    assert "overwrite" not in (ROOT / "Makefile").read_text()
+
+
+def test_time_left_does_not_count_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    reporter = progress.Reporter(RunFolder(tmp_path), load_recipe(QUICKSTART))
+    with reporter.stage("sft", 101, unit="step"):
+        now[0] += 300  # processes start
+        for step in range(2):
+            now[0] += 2
+            reporter.step(step, {"seconds": 2.0, "loss": 1.0})
+    with reporter.stage("rl", 11):
+        with reporter.timer("start"):
+            now[0] += 300
+        now[0] += 30
+        reporter.step(0, {"reward": 1.0})
+    reporter.close()
+    shown = capsys.readouterr().out
+    assert "sft 1/101  loss 1  left 3:20" in shown
+    assert "sft 2/101  loss 1  left 3:18" in shown
+    assert "rl 1/11  reward 1  left 5:00" in shown
+
+
+@pytest.mark.parametrize("benchmark", ["gsm8k", "mathvista", "mmmu"])
+def test_another_benchmarks_file_is_named_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture, benchmark: str
+) -> None:
+    data, responses = tmp_path / "test.jsonl", tmp_path / "responses.jsonl"
+    row = '{"id": "4", "question": "?", "options": [], "answer": "6", "level": 1, "subject": "a"}'
+    data.write_text(row + "\n")
+    responses.write_text('{"id": "4", "response": "6"}\n')
+    assert score_main([benchmark, str(responses), "--data", str(data)]) == 2
+    assert f"are those of mathvision, not of {benchmark}" in capsys.readouterr().err
