@@ -64,8 +64,13 @@ def test_a_run_leaves_all_it_should(finished_run: ShortRun) -> None:
     summary = json.loads((run_dir / "summary.json").read_text())
     assert set(summary["evaluations"]) == {"start", "after_sft", "after_rl"}
     assert set(summary["seconds"]) == {"sft", "rl"}
-    assert all(one["total"] == 6 for one in summary["evaluations"].values())
-    assert {"accuracy", "seed", "git_commit", "versions", "recipe"} <= set(summary)
+    for one in summary["evaluations"].values():
+        assert (one["problems"], one["samples"]) == (6, 8)
+        assert {"accuracy", "interval_95", "length"} <= set(one["greedy"])
+        assert {"accuracy", "interval_95", "length", "pass_at_8"} <= set(one["sampled"])
+        assert {"caps", "step_by_step"} <= set(one)
+    assert (run_dir / "training.png").is_file()
+    assert {"seed", "git_commit", "versions", "recipe"} <= set(summary)
     assert not (run_dir / "error.log").exists()
     assert finished_run.left_over() == []
 
