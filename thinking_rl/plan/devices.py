@@ -11,6 +11,7 @@ from thinking_rl.cluster.placement import bundles, check_answers, placement_of
 from thinking_rl.plan.findings import Plan
 from thinking_rl.recipe.schema import Recipe
 
+HALF_ONLY = "float32 on a GPU: vLLM's latent attention takes half precision only there"
 PER_CORE = 2
 """Most engines, or learner workers, for a core of a machine without a GPU."""
 ALWAYS_FIT = 4
@@ -41,12 +42,11 @@ def check_devices(plan: Plan, recipe: Recipe, gpus_gib: list[float]) -> None:
     if recipe.ray_address:
         with plan.looking_at("devices"):
             check_answers(recipe.ray_address)
+        if recipe.model.dtype == "float32":
+            plan.warnings.append(f"model.dtype: {HALF_ONLY}, if the cluster has GPUs")
     elif gpus_gib:
         if recipe.model.dtype == "float32":
-            plan.problems.append(
-                "model.dtype: float32 on a GPU: vLLM's latent attention takes half precision only "
-                "there; give bfloat16, or auto"
-            )
+            plan.problems.append(f"model.dtype: {HALF_ONLY}; give bfloat16, or auto")
     else:
         cores = len(os.sched_getaffinity(0))
         counts = {

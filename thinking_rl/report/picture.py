@@ -60,7 +60,8 @@ def _draw_curve(
     axes: Any, steps: Sequence[Mapping[str, Any]], name: str, label: str, **style: Any
 ) -> None:
     points = [(row["iteration"] + 1, row[name]) for row in steps if row.get(name) is not None]
-    axes.plot(*zip(*points, strict=True), label=label, **style) if points else None
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.set_xlabel("iteration")
     axes.set_ylabel(label)
 

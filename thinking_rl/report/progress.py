@@ -167,7 +167,10 @@ class Reporter:
             self.folder, self._recipe, self.evaluations, self._stage_seconds, self._counts
         )
         measured = {n: self.evaluations[n] for n in MILESTONES if n in self.evaluations}
-        draw_run(read_metrics(self.folder), measured, self.folder.picture)
+        try:
+            draw_run(read_metrics(self.folder), measured, self.folder.picture)
+        except Exception as error:  # a picture must not end a run of hours
+            self.log(f"no picture: {type(error).__name__}: {error}")
         self.log(f"finished: {self._recipe.run_dir}\n{table_text(measured)}")
         self.close()
         return summary
