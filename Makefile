@@ -7,7 +7,7 @@ KIND := $(if $(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(KIND)
 OVERRIDES ?=
 
-.PHONY: setup quickstart fast test lint freeze
+.PHONY: setup quickstart fast test lint freeze lock gpu-check
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -34,6 +34,11 @@ fast: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+gpu-check:
+	@test "$(KIND)" = gpu || { echo "gpu-check needs a machine with an NVIDIA GPU and its driver (nvidia-smi was not found): compute capability 8.0 or newer, 8 GiB free" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/python -m benchmarks.gpu_check
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,3 +49,17 @@ freeze: $(STAMP)
 	@head -3 requirements/cpu.txt > requirements/cpu.new
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|pip|setuptools)==' >> requirements/cpu.new
 	@mv requirements/cpu.new requirements/cpu.txt
+
+# Resolves requirements/gpu.in for x86-64 Linux, with the versions of the CPU set but for what CUDA
+# builds pin themselves. The oldest Python decides: the result is good for 3.12 too.
+LOCK := $(VENV)/lock
+OWN_ON_GPU := apache-tvm-ffi|triton
+lock:
+	@test -x $(LOCK)/bin/uv || $(PYTHON) -m venv $(LOCK)
+	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@grep -vE '^($(OWN_ON_GPU))==' requirements/cpu.txt > $(LOCK)/shared.txt
+	@echo '# Every package of a machine with an NVIDIA GPU (Linux, x86-64). Written by: make lock' > $(LOCK)/gpu.txt
+	@$(LOCK)/bin/uv pip compile requirements/gpu.in -c $(LOCK)/shared.txt -c requirements/torch.txt \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-header --no-annotate --no-emit-index-url --quiet >> $(LOCK)/gpu.txt
+	@mv $(LOCK)/gpu.txt requirements/gpu.txt

@@ -2,6 +2,7 @@
 
 - speed: answers per second of the pool (two processes) and of a plain loop of math-verify, side by
   side on the recorded answers of MATH-Vision, with their agreement with the official verdicts;
+- slowest: the same on the 500 rows of the table of forms that take us longest;
 - recorded: agreement with the official verdicts of MMMU and MathVista;
 - hostile: sixty hostile answers among a thousand, from here and from a thread of a Ray actor;
 - rewards: reward functions that misbehave.
@@ -14,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ import psutil
 
 from benchmarks.hostile import MARKER, MISBEHAVIOUR, as_items, hostile_answers
 from rewards.processes.pool import GradingPool
+from rewards.processes.process import ROOT
 from thinking_rl.types import Outcome, Problem
 
 GRADER = [("math_answer", 1.0)]
@@ -86,6 +89,39 @@ def speed(data: Path) -> dict[str, Any]:
         "not_graded": sum(score.outcome is Outcome.NOT_GRADED for score in scores),
         "p50_ms": round(1000 * latency["p50_s"], 3),
         "p99_ms": round(1000 * latency["p99_s"], 3),
+    }
+
+
+def slowest(count: int = 500) -> dict[str, Any]:
+    """Ours and math-verify's on the rows of the table of forms that take ours longest, each graded
+    once by each, one after the other in this process."""
+    sys.path.append(str(ROOT / "tests/support"))
+    import answer_forms
+
+    from rewards.math_answer import math_answer
+
+    timed = []
+    for row in answer_forms.rows():
+        item = Problem("", "", row.gold, choices=row.choices), row.response
+        start = time.perf_counter()
+        math_answer(*item)
+        timed.append((time.perf_counter() - start, item))
+    timed.sort(key=lambda pair: -pair[0])
+    seconds = [spent for spent, _ in timed]
+    start = time.perf_counter()
+    plain_loop([item for _, item in timed[:count]])
+    their_seconds = time.perf_counter() - start
+    return {
+        "figure": "slowest",
+        "rows": len(timed),
+        "slowest_rows": count,
+        "seconds": round(sum(seconds[:count]), 3),
+        "math_verify_seconds": round(their_seconds, 3),
+        "times_faster": round(their_seconds / sum(seconds[:count]), 1),
+        "p50_ms": round(1000 * seconds[len(seconds) // 2], 3),
+        "p99_ms": round(1000 * seconds[len(seconds) // 100], 3),
+        "slowest_ms": round(1000 * seconds[0], 3),
+        "slowest_response": timed[0][1][1],
     }
 
 
@@ -219,7 +255,7 @@ def main() -> None:
     """Print the chosen figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("THINKING_RL_DATA"))
-    names = ("speed", "recorded", "hostile", "ray", "rewards")
+    names = ("speed", "slowest", "recorded", "hostile", "ray", "rewards")
     parser.add_argument("--only", choices=names, action="append")
     options = parser.parse_args()
     for name in options.only or names:
@@ -228,9 +264,12 @@ def main() -> None:
                 raise SystemExit(f"{name} needs --data FOLDER or THINKING_RL_DATA")
             figure = {"speed": speed, "recorded": recorded}[name](options.data)
         else:
-            figure = {"hostile": hostile, "ray": hostile_in_ray, "rewards": misbehaving_rewards}[
-                name
-            ]()
+            figure = {
+                "slowest": slowest,
+                "hostile": hostile,
+                "ray": hostile_in_ray,
+                "rewards": misbehaving_rewards,
+            }[name]()
         print(json.dumps(figure), flush=True)
 
 

@@ -14,13 +14,16 @@ import json
 import statistics
 import time
 
+import numpy as np
 import torch
 
-from thinking_rl.learner.packing import Conversation, PackedRow, pack_row, row_logprobs
+from thinking_rl.learner.packing import pack_row
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
+from thinking_rl.model.packed import PackedRow
 from thinking_rl.model.tiny import TEXT, VISION, random_model
+from thinking_rl.types import Conversation
 
 REPEATS = 5
 
@@ -38,21 +41,23 @@ def configuration(small: bool, layers: int) -> KimiVLConfig:
 
 def batch(config: KimiVLConfig, tokens: int, grid: tuple[int, int], seed: int) -> PackedRow:
     """Four sequences of equal length, half of them with a picture; the last half in the loss."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, noise = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     media = config.media_placeholder_token_id
-    conversations = []
+    conversations: list[Conversation] = []
+    images: dict[str, ImagePatches] = {}
     for number in range(4):
         length = tokens // 4
         ids = torch.randint(10, media - 5, (length,), generator=generator).tolist()
-        images: tuple[ImagePatches, ...] = ()
+        hashes: tuple[str, ...] = ()
         if number % 2 == 0:
             count = grid[0] * grid[1]
-            pixels = torch.rand(count, 3, 14, 14, generator=generator) * 2 - 1
-            images = (ImagePatches(str(number), pixels, grid),)
+            pixels = noise.integers(0, 256, (count, 3, 14, 14), dtype=np.uint8)
+            hashes = (str(number),)
+            images[str(number)] = ImagePatches(str(number), grid, pixels)
             ids[1 : 1 + count // 4] = [media] * (count // 4)
         mask = tuple(place >= length // 2 for place in range(length))
-        conversations.append(Conversation(tuple(ids), mask, images))
-    return pack_row(conversations, media)
+        conversations.append(Conversation(tuple(ids), mask, hashes))
+    return pack_row(conversations).packed(images, "cpu")
 
 
 class PinnedRouting:
@@ -87,7 +92,7 @@ def compare(config: KimiVLConfig, row: PackedRow, device: str, seed: int) -> dic
         model = random_model(config, seed).to(device).eval()  # pyright: ignore[reportArgumentType]
         pinned = PinnedRouting(model)
         hooks = pinned.record()
-        exact = row_logprobs(model, row)[0]
+        exact = model.token_logprobs(row)[0]
         for hook in hooks:
             hook.remove()
         model.to(torch.bfloat16)  # pyright: ignore[reportArgumentType]
@@ -95,7 +100,7 @@ def compare(config: KimiVLConfig, row: PackedRow, device: str, seed: int) -> dic
             if name.endswith("e_score_correction_bias"):
                 buffer.data = buffer.data.float()
         hooks = pinned.replay()
-        rounded = row_logprobs(model, row)[0]
+        rounded = model.token_logprobs(row)[0]
         for hook in hooks:
             hook.remove()
     difference = (rounded - exact).abs()
@@ -117,7 +122,7 @@ def speed(
         if device == "cuda":
             torch.cuda.synchronize()
         start = time.perf_counter()
-        (-row_logprobs(model, row)[0].mean()).backward()
+        (-model.token_logprobs(row)[0].mean()).backward()
         if device == "cuda":
             torch.cuda.synchronize()
         rates.append(len(row.input_ids) / (time.perf_counter() - start))

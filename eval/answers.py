@@ -20,13 +20,14 @@ class Answer:
     sample: int
     """From 0."""
     response: str
+    """Its text with special tokens, without the stop token."""
     tokens: int
     """Length of the response."""
     thinking_tokens: int
     """Up to and including `◁/think▷`; all of a response that opens its thinking and never closes
     it; 0 without either mark."""
     finish: str
-    """stop or length."""
+    """Why it ended: `stop` or `length`."""
     forced_close: bool = False
     """The thinking ran into its budget, and `◁/think▷` was put there for the model."""
 
@@ -34,8 +35,10 @@ class Answer:
 class AnswerFile:
     """Answers as jsonl rows, appended as they come.
 
-    Opening it drops a last row without a line end, which a killed process leaves. Raises ValueError
-    that names the row for anything else that is no answer.
+    Opening it drops a last row without a line end, which a killed process leaves.
+
+    Raises:
+        ValueError: any other row is no answer; names it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,7 +73,10 @@ def _parse(line: bytes, where: str) -> Answer:
 def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write `settings.json`; in a folder that holds answers, check that they are the same.
 
-    Entries of `data` that are new are added. Raises ValueError that names what differs.
+    Entries of `data` that are new are added.
+
+    Raises:
+        ValueError: they differ; names what does.
     """
     path = folder / "settings.json"
     kept: dict[str, Any] = {"data": {}}

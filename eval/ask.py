@@ -37,12 +37,17 @@ class Asking:
     """How problems are asked. Lengths are in tokens."""
 
     style: Style = "official"
+    """Whose wording: `official`, the benchmark's own, or `kimi`, that of Kimi-VL's protocol."""
     samples: int = 1
+    """Answers to each problem."""
     temperature: float = 0.0
+    """0: greedy."""
     top_p: float = 1.0
+    """Share of the probability that tokens are drawn from, the likeliest first."""
     max_response_tokens: int = 16384
     """Longest response, where thinking has no budget."""
     seed: int = 0
+    """Makes the seed of each request, with benchmark, problem and sample."""
     thinking_budget: int | None = None
     """After so many tokens a response that has not closed its thinking gets `◁/think▷` appended."""
     answer_tokens: int = 512
@@ -69,8 +74,10 @@ def ask(
 
     Answers that `file` has are taken from there, new ones are appended a chunk at a time. Every
     request has a seed of its own, made from (seed, benchmark, id, sample), and chunks are cut from
-    the whole list: an answer does not depend on what was answered before. Raises ValueError where a
-    prompt leaves no room for a response.
+    the whole list: an answer does not depend on what was answered before.
+
+    Raises:
+        ValueError: a prompt leaves no room for a response, or none for the whole thinking budget.
     """
     wanted = [(problem, sample) for problem in problems for sample in range(asking.samples)]
     answers = dict(file.answers) if file else {}
@@ -89,7 +96,11 @@ def ask(
 def check_prompts(
     benchmark: Benchmark, problems: Sequence[Problem], model: Model, asking: Asking
 ) -> None:
-    """Raise ValueError where `ask` would: better before the first answer than after hours."""
+    """See that every prompt fits: better before the first answer than after hours.
+
+    Raises:
+        ValueError: as of `ask`.
+    """
     for problem in problems:
         render(benchmark, problem, model, asking)
 
@@ -163,8 +174,11 @@ def _sample(
 
 
 def render(benchmark: Benchmark, problem: Problem, model: Model, asking: Asking) -> Prompt:
-    """A problem's prompt. Raises ValueError where it leaves no room for a response, or none for the
-    whole thinking budget."""
+    """A problem's prompt.
+
+    Raises:
+        ValueError: it leaves no room for a response, or none for the whole thinking budget.
+    """
     asked = benchmark.prompt(problem, asking.style)
     # The benchmark's own wording lists the choices already.
     prompt = render_prompt(model.processor, model.images, replace(asked, choices=()))

@@ -20,14 +20,21 @@ class Measures:
     """What came of asking one benchmark in one way."""
 
     benchmark: str
+    """Its name."""
     thinking_budget: int | None
+    """In tokens; None: thinking had none."""
     problems: int
+    """Problems asked."""
     samples: int
+    """Answers to each problem."""
     official: Accuracy
+    """By the benchmark's own rules."""
     strict: Accuracy
+    """By the grader that rewards training, of the responses that it could grade."""
     official_right: int
     """Responses."""
     strict_right: int
+    """Responses."""
     parse_failed: int
     """Responses in which the official rules found no answer."""
     not_graded: int
@@ -37,7 +44,9 @@ class Measures:
     forced_close: int
     """Responses whose thinking was closed for them."""
     mean_tokens: float
+    """Of the length of a response."""
     mean_thinking_tokens: float
+    """Of the length of its thinking (see `Answer.thinking_tokens`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -33,9 +33,11 @@ class ScoredRow:
     """Both verdicts on one response."""
 
     id: str
+    """Of the problem."""
     official: bool
+    """Whether it is right by the benchmark's own rules."""
     strict: bool | None
-    """None where the grader failed, which is no verdict."""
+    """Whether it is right by the strict grader; None where that failed, which is no verdict."""
     extracted: str | None
     """As the official rules read it."""
     parse_failed: bool
@@ -128,8 +130,11 @@ def read_responses(
 ) -> dict[str, str]:
     """Responses by problem id, from jsonl rows `{id, response}`.
 
-    Raises ValueError that names the row: no JSON object, a key missing, an id that is not among the
-    problems or came before. Without `partial` every problem needs a response.
+    Without `partial` every problem needs a response.
+
+    Raises:
+        ValueError: a row is no JSON object, lacks a key, or has an id that is not among the
+            problems or came before (names the row); or responses are missing.
     """
     known = {problem.id for problem in problems}
     responses: dict[str, str] = {}

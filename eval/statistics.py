@@ -50,11 +50,12 @@ class Accuracy:
     """Mean over problems of the share of a problem's graded answers that are right."""
 
     mean: float
-    """NaN where nothing was graded."""
+    """A share of 1; NaN where nothing was graded."""
     low: float
+    """Lower end of the 95% interval with the problems as clusters (`clustered_interval`), as the
+    answers to one problem are not independent. With one sample each it is Wilson's."""
     high: float
-    """95% interval with the problems as clusters (`clustered_interval`), as the answers to one
-    problem are not independent. With one sample each it is Wilson's."""
+    """Upper end of the 95% interval."""
     pass_at: dict[int, float]
     """k -> pass@k, for k = 1, 2, 4... and the number of samples; over the problems of which every
     answer was graded."""

@@ -1,7 +1,7 @@
 """Grade a file of responses: `python -m rewards.grade --grader math_answer < in.jsonl > out.jsonl`.
 
 A row in: `{id, response, answer, choices?, question?, metadata?}`; a row out: `{id, value,
-correct, outcome, extracted, error, parts, seconds}`, in the order of the rows in.
+correct, outcome, extracted, error, note, parts, seconds}`, in the order of the rows in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from thinking_rl.types import Problem, Score
 
 
 def read_rows(lines: Iterable[str]) -> list[tuple[Problem, str]]:
-    """The problem and the response of each line. Raises ValueError that names the line."""
+    """The problem and the response of each line.
+
+    Raises:
+        ValueError: a line cannot be used; it is named.
+    """
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -61,6 +65,7 @@ def as_row(problem: Problem, score: Score) -> dict[str, Any]:
         "outcome": score.outcome.value,
         "extracted": score.extracted,
         "error": score.error,
+        "note": score.note,
         "parts": dict(score.parts),
         "seconds": round(score.seconds, 6),
     }

@@ -1,18 +1,12 @@
 r"""Is the final answer of a response mathematically the expected one?
 
-The answer is read from after the thinking, from the last `\boxed{}`, else from a statement ("the
-answer is ..."), else from the last line. It is right if, after one spelling is made of both, the
-text is the same; or both have the same value by exact or 50-digit arithmetic; or, for forms that
-the own reader lacks, math-verify proves them equal.
+The answer is read from after the thinking, from the last `\boxed{}`, a statement ("the answer is
+..."), or the last line. It is right if, after one spelling is made of both, the text is the same;
+or both have the same value by exact or 50-digit arithmetic; or, for an expected answer in forms
+that the own reader lacks, math-verify proves them equal.
 
-Equal: 1/2, 0.5, \frac12 and 50%; 2\frac{1}{2} and 5/2; 1,234 and 1234; 1.5e3 and 1500; `5 cm`, `5`
-and `50 mm`; `$5` and `5 dollars`; `30°` and 30; `x = 3` and 3; `x > 3` and (3, \infty); \pm 3,
-`3 or -3` and {3, -3}; (x+1)^2 and x^2+2x+1; 2x = 4y and x = 2y; a decimal of six significant
-digits or more and what it rounds or truncates (1.414214 and \sqrt{2}); the letter of a choice and
-its value.
-
-On purpose not equal: 0.33 and 1/3; 3 and `3 or 4`; (1, 2) and (2, 1); (1, 2), [1, 2] and {1, 2};
-`5 cm` and `5 m`; `x = 3` and `y = 3`; 30° and \pi/6 without `rad`; 0.5 and 0.5%.
+An answer that offers several values where one is expected, or that is denied or taken back, is
+wrong, and so is one that is too large to compute. docs/rewards.md has the table of what is equal.
 """
 
 from __future__ import annotations
@@ -26,52 +20,80 @@ from rewards.reading.answer_text import (
     MAX_LENGTH,
     PERCENT,
     Unit,
+    as_based,
     as_time,
     as_words,
     clean,
     split_unit,
 )
 from rewards.reading.expression import Node, UnreadableError, parse
-from rewards.reading.extraction import after_thinking, boxes, final_answer, stated
-from rewards.reading.options import LETTERS, find_letter, letter_of, names_several
-from thinking_rl.types import Outcome, Problem, Score
-
-_LETTER = re.compile(
-    r"^(?:(?:option|choice|answer)s? *)?[(\[{]? *([A-Za-z]) *[)\]}]?(?:[.:,)] *|$| +(?=\S))"
+from rewards.reading.extraction import (
+    Reading,
+    after_thinking,
+    boxes,
+    every_box,
+    last_line,
+    read_answer,
 )
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_PLAIN_NUMBER = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?\Z")
-_BASE = re.compile(r"(?<=\d)_\{?\d{1,2}\}?$|_\{?\\?text\{[a-z]+\}\}?$")
+from rewards.reading.options import LETTERS, letter_of, letter_stated, lists_letters, named_letters
+from rewards.reading.words import is_hedged, is_negated
+from thinking_rl.types import Problem, Score
+
+_PLAIN_NUMBER = re.compile(r"-?\d{1,14}(?:\.\d{1,14})?\Z", re.ASCII)
+_TRIGONOMETRY = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z \-'\",.?;:]*\Z")
 _WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]+")
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-DF-HJ-Za-df-hj-z](?![A-Za-z])")
 _REPEATING = re.compile(r"^(-?\d*)\.(\d*)\\overline ?\{(\d{1,20})\}$")
+_JUMP = re.compile(
+    r"\\(?:to|rightarrow|Rightarrow|implies|iff|mapsto|longrightarrow|leadsto|equiv)"
+    r"(?![A-Za-z])|[→⇒⟹↦]|->|=>"
+)
+_LABEL = re.compile(r"[^\d=<>(]*(?:_ ?\{?\w+\}?|\([^()]*\))*[^\d=<>(]*")
 
 
 def math_answer(problem: Problem, response: str) -> Score:
-    """1.0 if the final answer is the expected one, else 0.0; not graded where it is too large
-    to be compared. See the module for what counts as equal.
+    """1.0 if the final answer is the expected one, else 0.0. See the module for what counts as
+    equal.
     """
-    answer, summary = final_answer(response), after_thinking(response) or ""
-    if answer is not None and problem.choices and not boxes(summary):
-        if names_several(summary) and stated(summary) is None:
-            answer = None
-        else:
-            answer = find_letter(summary, len(problem.choices)) or answer
+    reading = read_answer(response)
+    if reading is None:
+        return Score(0.0, False, note="no answer")
+    if reading.doubt:
+        return Score(0.0, False, reading.text, note=reading.doubt)
     try:
-        right = answer is not None and is_right(problem, answer)
-    except (values.TooLargeError, symbolic.RefusedError) as error:
-        return Score(0.0, None, Outcome.NOT_GRADED, extracted=answer, error=str(error))
-    return Score(float(right), right, Outcome.RIGHT if right else Outcome.WRONG, extracted=answer)
+        right = _is_right(problem, reading, after_thinking(response) or "")
+    except values.TooLargeError as error:
+        return Score(0.0, False, reading.text, note=str(error))
+    return Score(float(right), right, reading.text)
 
 
-def is_right(problem: Problem, answer: str) -> bool:
-    """Whether an extracted answer is the problem's; a letter and its option's value both count."""
-    if not problem.choices:
-        return equal(problem.answer, answer)
-    expected = letter_of(problem.answer, problem.choices)
-    if expected is None:
-        return equal(problem.answer, answer)
-    return option_named_by(answer, problem.choices) == expected
+def _is_right(problem: Problem, reading: Reading, summary: str) -> bool:
+    """A letter and its option's value both count."""
+    expected = letter_of(problem.answer, problem.choices) if problem.choices else None
+    if expected is not None:
+        return chosen_option(reading, summary, problem.choices) == expected
+    if equal(problem.answer, reading.text):
+        return True
+    several = reading.kind == "box" and summary.count("\\boxed") > 1
+    return several and equal(problem.answer, every_box(summary))
+
+
+def chosen_option(reading: Reading, summary: str, choices: tuple[str, ...]) -> str | None:
+    """The letter of the option that a response settles on; None if it names none, or several."""
+    if reading.doubt:
+        return None
+    text = reading.text
+    if reading.kind != "line":
+        return option_named_by(text, choices)
+    if lists_letters(summary):
+        return None
+    letter = letter_stated(summary, len(choices))
+    if letter is not None or len(named_letters(text, len(choices))) > 1:
+        return letter
+    if text == last_line(summary):
+        return option_named_by(text, choices)
+    return _option_of_value(clean(text[:MAX_LENGTH]), choices)
 
 
 def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
@@ -80,30 +102,68 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     None where it names none, several, or a letter beside another option's value.
     """
     cleaned = clean(answer[:MAX_LENGTH])
+    by_value = _option_of_value(cleaned, choices)
+    if by_value is None:
+        by_value = _option_leading(cleaned, choices)
     match = _LETTER.match(cleaned)
     letter = match[1].upper() if match else ""
-    names_option = match is not None and letter in LETTERS[: len(choices)]
-    rest = cleaned[match.end() :].strip(" ().:") if match else ""
-    if names_option and not rest:
+    if match is None or letter not in LETTERS[: len(choices)]:
+        return by_value or _affirmed(cleaned, choices)
+    rest = cleaned[match.end() :].strip(" ().:,")
+    if not rest:
         return letter
-    by_value = _option_of_value(cleaned, choices)
-    if not names_option or by_value is not None:
+    if by_value is not None:
         return by_value
-    if len(set(_BRACKETED.findall(cleaned))) > 1:
-        return None
-    is_explicit = cleaned[:1] in ("(", "[", "{") or cleaned[1:2] in (")", ".", ":")
     stated = _option_of_value(rest, choices)
     if stated is not None:
         return letter if stated == letter or _repeats(choices, stated, letter) else None
-    return letter if is_explicit else None  # "a triangle" names no letter
+    is_explicit = cleaned[:1] in ("(", "[", "{") or cleaned[1:2] in (")", ".", ":")
+    if not is_explicit:  # "a triangle" names no letter
+        return _affirmed(cleaned, choices)
+    is_open = is_hedged(rest) or is_negated(rest) or len(named_letters(cleaned, len(choices))) > 1
+    is_text = rest[0].isalnum() or rest[0] in "$\\-"
+    return letter if is_text and not is_open else None
+
+
+def _affirmed(cleaned: str, choices: tuple[str, ...]) -> str | None:
+    """The letter of `option B`, `B is correct`, `it is B`: one letter among words that only affirm
+    it.
+    """
+    named = named_letters(cleaned, len(choices))
+    return named[0] if len(named) == 1 and _AFFIRMS.fullmatch(cleaned) else None
+
+
+_AFFIRMS = re.compile(
+    r"(?:\(?[A-Z]\)?(?![A-Za-z])|(?i:the|correct|right|best|final|answer|option|choice|letter|is|it"
+    r"|must|be|so|therefore|thus|hence|choose|pick|select|i|we|figure|picture|image|one|fits|works"
+    r"|that|would|should)(?![A-Za-z])|因此|所以|选项|選項|选|選|项|項|[*:.,\s]){1,20}"
+    r"(?:(?:because|since|as)\b[^A-Z]*)?"
+)
+_LETTER = re.compile(
+    r"^(?:(?:option|choice|answer)s? *)?[(\[{]? *([A-Za-z]) *[)\]}]?(?:[.:,)] *|$| +(?=\S))",
+    re.IGNORECASE,
+)
 
 
 def _option_of_value(value: str, choices: tuple[str, ...]) -> str | None:
-    """The one option whose text, if more than a letter, says what `value` says."""
+    """The one option whose text, if more than its own letter, says what `value` says."""
     for letter, text in zip(LETTERS, choices, strict=False):
-        is_letter = len(text) < 12 and re.fullmatch(r"\(?[A-Za-z]\)?", clean(text)) is not None
-        if not is_letter and equal(text, value):
+        bare = text.strip(" ().$")
+        is_label = len(bare) == 1 and bare.upper() in LETTERS[: len(choices)]
+        if not is_label and equal(text, value):
             return letter
+    return None
+
+
+def _option_leading(cleaned: str, choices: tuple[str, ...]) -> str | None:
+    """The option whose text the answer begins with, before a comma: `no, it is ...`."""
+    folded = cleaned.casefold()
+    for letter, text in zip(LETTERS, choices, strict=False):
+        start = clean(text).casefold()
+        rest = folded[len(start) :]
+        if len(start) > 1 and folded.startswith(start) and rest[:1] in (",", ";", ":", "."):
+            others = [clean(other).casefold() for other in choices if other != text]
+            return None if any(other and other in rest for other in others) else letter
     return None
 
 
@@ -112,7 +172,12 @@ def _repeats(choices: tuple[str, ...], first: str, second: str) -> bool:
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Whether `answer` says the same as `gold`. Raises TooLargeError or RefusedError."""
+    """Whether `answer` says the same as `gold`.
+
+    Raises:
+        TooLargeError: a value is too large to compute.
+        RefusedError: math-verify was asked and could not tell.
+    """
     if len(answer) > MAX_LENGTH or len(gold) > MAX_LENGTH:
         return gold.strip() == answer.strip()
     gold_text, answer_text = _cleaned_gold(gold), clean(answer)
@@ -120,10 +185,38 @@ def equal(gold: str, answer: str) -> bool:
         return bool(gold_text)
     if _PLAIN_NUMBER.match(gold_text) and _PLAIN_NUMBER.match(answer_text):
         return Fraction(gold_text) == Fraction(answer_text)
+    are_words = _WORDS_ONLY.match(gold_text) and _WORDS_ONLY.match(answer_text)
+    if are_words and as_words(gold_text) == as_words(answer_text):
+        return True
+    if gold_text.casefold() in _VERDICTS:
+        return _same_verdict(gold_text.casefold(), answer_text.casefold())
+    if _states_nothing(answer_text):
+        return False
     gold_time, answer_time = as_time(gold_text), as_time(answer_text)
     if gold_time is not None and answer_time is not None:
         return _same_time(gold_time, answer_time)
-    return _same_mathematics(gold_text, answer_text)
+    gold_based, answer_based = as_based(gold_text), as_based(answer_text)
+    if gold_based or answer_based:
+        return _same_based(gold_based, gold_text, answer_based, answer_text)
+    try:
+        return _same_mathematics(gold_text, answer_text)
+    except RecursionError as error:
+        raise values.TooLargeError("nested too deeply") from error
+
+
+_VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+
+
+def _same_verdict(gold: str, answer: str) -> bool:
+    """`Yes, it is even` is yes; `yes, no` is nothing."""
+    first, *rest = re.split(r"[^a-z']+", answer)
+    return first == gold and _VERDICTS[gold] not in rest and answer[len(first) :][:1] in ",.;:"
+
+
+def _states_nothing(answer: str) -> bool:
+    """Whether it denies, or goes from one value to another; `or` between values makes a list."""
+    hedges = re.sub(r"\bor\b", "", answer)
+    return is_negated(answer) or is_hedged(hedges) or _JUMP.search(answer) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -133,10 +226,23 @@ def _cleaned_gold(gold: str) -> str:
 
 
 def _same_time(gold: tuple[int, bool], answer: tuple[int, bool]) -> bool:
-    (minutes, is_known), (other, other_known) = gold, answer
-    if is_known and other_known:
-        return minutes % 1440 == other % 1440
-    return minutes % 720 == other % 720
+    (seconds, is_known), (other, other_known) = gold, answer
+    period = 86400 if is_known and other_known else 43200
+    return seconds % period == other % period
+
+
+def _same_based(
+    gold: tuple[str, int] | None, gold_text: str, answer: tuple[str, int] | None, text: str
+) -> bool:
+    """The same digits in the same base. A base that the question asks for may be left out; of an
+    expected answer without one only where its digits look like no decimal number.
+    """
+    if gold and answer:
+        return gold == answer
+    if gold:
+        return gold[0] == text.upper().lstrip("0")
+    is_decimal = not re.fullmatch(r"[01]{3,}|\d*[A-F][\dA-F]*", gold_text.upper())
+    return answer is not None and not is_decimal and answer[0] == gold_text.upper().lstrip("0")
 
 
 def _same_mathematics(gold: str, answer: str) -> bool:
@@ -155,10 +261,12 @@ def _same_mathematics(gold: str, answer: str) -> bool:
             return _same_quantity(first, gold_unit, second, answer_unit)
     if gold_node is not None and answer_node is not None:
         return False
+    if gold_node is not None and answer_node is not None:
+        return False
     if as_words(gold) == as_words(answer) and not _has_operators(gold + answer):
         return bool(as_words(gold))
-    if _PLAIN_NUMBER.match(gold) and "=" not in answer and _VARIABLE.search(answer):
-        return False  # an expression in variables is no number
+    if gold_node is not None or "\\" not in gold or ("," in answer) != ("," in gold):
+        return False
     return _needs_sympy(gold) and _needs_sympy(answer) and symbolic.proves(gold, answer)
 
 
@@ -168,9 +276,17 @@ def _read(text: str) -> Node | None:
     if repeating:
         return _repeating_decimal(*repeating.groups())
     try:
-        return parse(_BASE.sub("", text))
+        return parse(text)
     except UnreadableError:
-        return None
+        label, equals, value = text.rpartition("=")
+        return _read(value.strip()) if equals and _is_label(label) else None
+
+
+def _is_label(text: str) -> bool:
+    """Whether a left-hand side that is no expression names what is asked for: `Area`,
+    `P(A \\cap B)`.
+    """
+    return _LABEL.fullmatch(text) is not None and any(mark.isalpha() for mark in text)
 
 
 def _repeating_decimal(whole: str, head: str, period: str) -> Node:
@@ -198,6 +314,8 @@ def _with_unit(text: str) -> tuple[str, Unit | None]:
     if start:  # AB = 5 cm
         value, unit = split_unit(text[start:].strip())
         return f"{text[:start]} {value}", unit
+    if _TRIGONOMETRY.search(text):  # \sin 30^\circ has no unit
+        return text, None
     return split_unit(text)
 
 
@@ -237,7 +355,7 @@ def _only_letters(text: str) -> bool:
 
 
 def _has_operators(text: str) -> bool:
-    return any(mark in text for mark in "+-*/^=<>\\")
+    return any(mark in text for mark in "+-*/^=<>\\!|")
 
 
 def _needs_sympy(text: str) -> bool:

@@ -12,9 +12,10 @@ import ast
 import re
 
 from rewards.choice import chosen_letter
-from rewards.reading.extraction import final_answer
+from rewards.reading.extraction import final_answer, last_line
 from rewards.reading.options import letter_of
-from thinking_rl.types import Outcome, Problem, Score
+from rewards.reading.values import TooLargeError
+from thinking_rl.types import Problem, Score
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+")
 _LIST = re.compile(r"\[[^\[\]]*\]")
@@ -24,25 +25,44 @@ MAX_DIGITS = 300
 def mathvista(problem: Problem, response: str) -> Score:
     """1.0 if the response gives the expected answer in the problem's form, else 0.0.
 
-    Raises ValueError for an unknown answer_type, or a choice that is not among the choices.
+    Raises:
+        ValueError: the answer_type is unknown, or the answer is not among the choices.
     """
-    if problem.metadata.get("question_type") == "multi_choice" or (
-        problem.choices and "question_type" not in problem.metadata
-    ):
+    if asks_for_choice(problem):
         expected: str | None = letter_of(problem.answer, problem.choices)
         if expected is None:
             raise ValueError(f"problem {problem.id!r}: {problem.answer!r} is none of its choices")
-        given = chosen_letter(problem, response)
+        try:
+            given = chosen_letter(problem, response)
+        except TooLargeError as error:
+            return Score(0.0, False, note=str(error))
     else:
-        kind = problem.metadata.get("answer_type", "text")
-        if kind not in ("text", "integer", "float", "list"):
-            raise ValueError(f"problem {problem.id!r}: unknown answer_type {kind!r}")
-        precision = int(problem.metadata.get("precision") or 1)
+        kind, precision = kind_of(problem)
         expected = normalized(problem.answer, kind, precision)
         answer = final_answer(response)
         given = None if answer is None else normalized(answer, kind, precision)
+        if given is None and answer is not None:
+            given = normalized(last_line(response), kind, precision)
     right = given is not None and given == expected
-    return Score(float(right), right, Outcome.RIGHT if right else Outcome.WRONG, extracted=given)
+    return Score(float(right), right, given)
+
+
+def asks_for_choice(problem: Problem) -> bool:
+    """Whether an option is asked for."""
+    kind = problem.metadata.get("question_type", "multi_choice" if problem.choices else "")
+    return kind == "multi_choice"
+
+
+def kind_of(problem: Problem) -> tuple[str, int]:
+    """The kind of a free-form answer, and the decimals of a float.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    kind = problem.metadata.get("answer_type", "text")
+    if kind not in ("text", "integer", "float", "list"):
+        raise ValueError(f"problem {problem.id!r}: unknown answer_type {kind!r}")
+    return kind, int(problem.metadata.get("precision") or 1)
 
 
 def normalized(answer: str, kind: str, precision: int) -> str | None:

@@ -11,7 +11,7 @@ import ast
 import re
 
 from rewards.reading.extraction import after_thinking, boxes
-from thinking_rl.types import Outcome, Problem, Score
+from thinking_rl.types import Problem, Score
 
 _INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBERS = tuple(
@@ -32,7 +32,7 @@ def open_answer(problem: Problem, response: str) -> Score:
     """
     summary = after_thinking(response)
     if summary is None or not summary.strip():
-        return Score(0.0, False, Outcome.WRONG)
+        return Score(0.0, False)
     boxed = boxes(summary)
     parts = [boxed[-1].lower()] if boxed else key_parts(summary)
     given: list[str | float] = []
@@ -41,9 +41,7 @@ def open_answer(problem: Problem, response: str) -> Score:
             given.extend(normalized(text))
     wanted = [form for answer in accepted(problem.answer) for form in normalized(answer)]
     right = any(_matches(form, wanted) for form in given)
-    return Score(
-        float(right), right, Outcome.RIGHT if right else Outcome.WRONG, extracted=parts[-1]
-    )
+    return Score(float(right), right, parts[-1])
 
 
 def accepted(answer: str) -> list[str]:

@@ -8,10 +8,13 @@ with `@batched`, one that takes a list of problems and a list of responses and r
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,9 @@ BUILT_IN = {
         "math_answer",
         "choice",
         "open_answer",
+        "open_answer_strict",
         "mathvista",
+        "mathvista_strict",
         "format",
         "repetition",
     )
@@ -44,15 +49,13 @@ def resolve(spec: str) -> RewardFunction:
 
     `spec` is a registry key, `package.module:function`, `path/to/file.py:function` (relative to
     the working directory), or the name of an entry point in the group `thinking_rl.rewards`.
-    Raises ValueError where it cannot be found or is not callable.
+
+    Raises:
+        ValueError: it cannot be found or is not callable.
     """
     place, function_name = _locate(spec)
     if isinstance(place, Path):
-        module_spec = importlib.util.spec_from_file_location(place.stem, _existing(place, spec))
-        assert module_spec is not None
-        assert module_spec.loader is not None
-        module = importlib.util.module_from_spec(module_spec)
-        module_spec.loader.exec_module(module)
+        module = _module_of_file(_existing(place, spec).resolve())
     else:
         try:
             module = importlib.import_module(place)
@@ -64,8 +67,67 @@ def resolve(spec: str) -> RewardFunction:
     return function
 
 
+def _module_of_file(file: Path) -> Any:
+    """A file as a module that is registered, so that its dataclasses work and its objects can be
+    pickled, and that finds its neighbours. A name that is taken gets a prefix.
+    """
+    loaded = sys.modules.get(file.stem) or sys.modules.get(f"reward_file_{file.stem}")
+    if getattr(loaded, "__file__", None) == str(file):
+        return loaded
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    found = importlib.util.find_spec(file.stem) if file.stem.isidentifier() else None
+    is_own = found is not None and found.origin == str(file)
+    name = file.stem if is_own and file.stem not in sys.modules else f"reward_file_{file.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, file)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def import_what_it_uses(function: RewardFunction) -> None:
+    """Import what the functions in a reward's file import when they are called.
+
+    The first answer would otherwise pay for it, in time and in memory. What cannot be imported is
+    left for the function to meet.
+    """
+    module = inspect.getmodule(function)
+    if module is None or module.__name__.startswith("rewards."):
+        return
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError):
+        return
+    for body in ast.walk(tree):
+        if isinstance(body, ast.FunctionDef | ast.AsyncFunctionDef):
+            for name in _imported_in(body):
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name, module.__package__ or None)
+
+
+def _imported_in(body: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(body):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append("." * node.level + (node.module or ""))
+    return names
+
+
 def check(spec: str) -> None:
-    """Raise ValueError if `spec` names no reward function. Runs no code of the reward's module."""
+    """See that `spec` names a reward function, without running any code of its module.
+
+    Raises:
+        ValueError: it names none.
+    """
     place, function_name = _locate(spec)
     if isinstance(place, Path):
         source = _existing(place, spec)

@@ -27,23 +27,35 @@ class EngineSettings:
     """What an engine needs to know of the recipe."""
 
     checkpoint: str
+    """Folder of released weights, with configuration and tokenizer."""
     dtype: str
+    """Of the model: `float32` or `bfloat16`."""
     max_model_tokens: int
+    """Prompt and response together."""
     max_sequences: int
+    """Sequences decoded at once."""
     max_images: int
+    """Most images in one prompt."""
     seed: int
+    """Of the generator that samples what comes without a seed of its own."""
     media_token_id: int
-    """never sampled"""
+    """Of `<|media_pad|>`, which is never sampled."""
     stop_token_ids: tuple[int, ...]
+    """Sampling one of them ends a response."""
     image_token_limit: int | None = None
-    """most patches an image may have; None: the checkpoint's"""
+    """Most patches an image may have; None: the checkpoint's."""
     tensor_parallel: int = 1
+    """GPUs that the weights are split over."""
     gpu_memory_share: float = 0.85
+    """Share of each GPU's memory that the engine takes, weights and key-value cache together."""
     kv_cache_gib: int = 1
+    """Key-value cache on a machine without a GPU."""
     threads: int = 1
+    """CPU threads, on a machine without a GPU."""
     on_cpu: bool = True
+    """Whether the machine has no GPU."""
     sleeps: bool = False
-    """whether the engine gives its device memory back between iterations"""
+    """Whether the engine gives its device memory back while the learner steps."""
 
 
 def checkpoint_settings(checkpoint: str | Path, **changes: Any) -> EngineSettings:
@@ -129,7 +141,6 @@ class Engine:
             disable_log_stats=True,
             **engine_arguments(on_cpu=settings.on_cpu),
         )
-        self.llm.collective_rpc("prepare_model")
 
     def generate(
         self, requests: Sequence[Request], images: Mapping[str, ImagePatches]
@@ -186,7 +197,8 @@ class Engine:
             )
         if not runs:
             return tokens_input(list(request.prompt_ids))
-        return _with_images(request, runs, [images[key] for key in request.image_hashes])
+        dtype = getattr(torch, self.settings.dtype)
+        return _with_images(request, runs, [images[key] for key in request.image_hashes], dtype)
 
     def _sampling(self, request: Request):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -256,7 +268,10 @@ def placeholder_runs(token_ids: Sequence[int], media_token_id: int) -> list[tupl
 
 
 def _with_images(
-    request: Request, runs: Sequence[tuple[int, int]], images: Sequence[ImagePatches]
+    request: Request,
+    runs: Sequence[tuple[int, int]],
+    images: Sequence[ImagePatches],
+    dtype: torch.dtype,
 ) -> Any:
     from transformers import BatchFeature
     from vllm.inputs.engine import mm_input
@@ -267,7 +282,7 @@ def _with_images(
     )
 
     grids = torch.tensor([image.grid_hw for image in images])
-    values = torch.cat([image.pixel_values for image in images])
+    values = torch.cat([image.pixel_values for image in images]).to(dtype)
     fields = {
         "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", grids.prod(-1)),
         "image_grid_hws": MultiModalFieldConfig.batched("image", keep_on_cpu=True),

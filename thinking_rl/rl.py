@@ -136,3 +136,4 @@ def save_checkpoint(session: Session, learner: Learner, done: int) -> None:
     learner.save(str(folder))
     session.state.save(folder, done)
     session.folder.drop_old_checkpoints()
+    session.reporter.event("checkpoint", f"saved after {done} iterations", iteration=done)

@@ -79,7 +79,8 @@ class PackingCollator:
         self.processor = processor
         self.job = job
         self.images = ImageStore(processor.image_processor, job.image_store_gib)
-        self.images.take(dict(zip(job.cut, ray.get(list(job.cut.values())), strict=True)))
+        if job.cut:
+            self.images.take(dict(zip(job.cut, ray.get(list(job.cut.values())), strict=True)))
         self.dropped = 0
         """Conversations longer than `sft.max_conversation_tokens`, left out."""
 

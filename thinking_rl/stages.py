@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from thinking_rl.recipe.schema import RL_STAGE, SFT_STAGE, Recipe
 from thinking_rl.report.card import model_card
 from thinking_rl.report.progress import Reporter
+from thinking_rl.report.view.bundle import write_report
 from thinking_rl.rl import run_rl
 from thinking_rl.run.evaluate import evaluate_once
 from thinking_rl.run.export import export_checkpoint, starting_checkpoint
@@ -49,3 +51,16 @@ def run(recipe: Recipe, reporter: Reporter, state: RunState) -> None:
         card = session.folder.export / "README.md"
     summary = reporter.finish()
     card.write_text(model_card(recipe, summary), encoding="utf-8")
+    show_the_way(reporter)
+
+
+def show_the_way(reporter: Reporter) -> None:
+    """Write the run's `report.html`, and say how to look at the rest. A run is finished without it
+    too: trouble is told, not raised."""
+    try:
+        report = write_report(reporter.folder)
+    except (OSError, ValueError, KeyError, sqlite3.Error) as error:
+        reporter.log(f"report.html could not be written: {error}")
+    else:
+        reporter.log(f"report: {report}")
+    reporter.log(f"look at it: python -m thinking_rl.view {reporter.folder.path}")

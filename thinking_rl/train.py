@@ -74,7 +74,11 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def check_one_folder() -> None:
-    """Raises ValueError if another package shadows one of ours: their names are generic."""
+    """See that no other package shadows one of ours: their names are generic.
+
+    Raises:
+        ValueError: one does.
+    """
     folders = {}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -216,6 +220,11 @@ def _fail(message: str, code: int, folder: RunFolder | None) -> int:
     line = " ".join(message.split())
     print(line, file=sys.stderr)
     if folder and folder.path.is_dir():
+        from thinking_rl.report.events import EventLog
+
+        kind = "stopped" if code == EXIT_STOPPED else "failed"
+        with contextlib.suppress(OSError):
+            EventLog(folder).write(kind, line)
         with contextlib.suppress(OSError), folder.log.open("a", encoding="utf-8") as log:
             log.write(f"{line}\n")
     return code

@@ -28,11 +28,13 @@ class Problem:
     answer: str
     """The expected answer: a value, an expression, or a choice letter."""
     images: tuple[ImageSource, ...] = ()
+    """In the order of their numbers in the question; empty where it is text alone."""
     choices: tuple[str, ...] = ()
     """Texts of the options A, B, C...; empty for a free-form question."""
     source: str = ""
     """Name of the data source, for reports and mixing."""
     subject: str = ""
+    """Topic, for reports; empty where the source states none."""
     level: int | None = None
     """Difficulty, 1 (easy) to 5 (hard), where the source states it."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +57,6 @@ class Score:
     """The reward; finite. 0.0 where the response could not be graded."""
     correct: bool | None = None
     """Whether the final answer is right; None where the grader does not judge answers."""
-    outcome: Outcome = Outcome.RIGHT
     extracted: str | None = None
     """The answer as read from the response, for people."""
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -63,6 +64,17 @@ class Score:
     error: str | None = None
     """Why it was not graded (timeout, crash, memory, bad type); None otherwise."""
     seconds: float = 0.0
+    """Wall-clock time that grading took; the grading pool fills it in."""
+    note: str | None = None
+    """Why a graded answer is wrong, where that is not plain (too large, two values, cut off)."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Not graded where there is an error; else the verdict; else whether it earned anything."""
+        if self.error is not None:
+            return Outcome.NOT_GRADED
+        is_right = self.value > 0 if self.correct is None else self.correct
+        return Outcome.RIGHT if is_right else Outcome.WRONG
 
 
 @dataclass(frozen=True)
@@ -70,10 +82,12 @@ class Segment:
     """A run of response tokens sampled by one policy version."""
 
     token_ids: tuple[int, ...]
+    """What was sampled, in order; a stop token is the last of a finished response."""
     logprobs: tuple[float, ...]
     """The engine's log-probability of each token, in nats, under the distribution of the model
     itself (temperature 1, nothing banned)."""
     policy_version: int
+    """Publications of weights to the engine before; 0: those that it started with."""
 
 
 class FinishReason(enum.StrEnum):
@@ -90,14 +104,17 @@ class Trajectory:
     """One response to one problem."""
 
     problem_id: str
+    """Of the problem that it answers."""
     prompt_ids: tuple[int, ...]
     """Token ids of the rendered prompt, each image expanded to its `<|media_pad|>` run."""
     image_hashes: tuple[str, ...]
     """Keys of the pictures in the image store, in the order of their placeholders."""
     segments: tuple[Segment, ...]
+    """What was sampled, in order; a new segment where the policy changed."""
     text: str
     """The response decoded, without the stop token."""
     finish_reason: FinishReason
+    """Why it ended."""
 
     @property
     def response_ids(self) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from thinking_rl.types import Problem
 
 Style = Literal["official", "kimi"]
 STYLES: tuple[Style, ...] = ("official", "kimi")
+MAX_LEFT_OUT = 0.01
+"""Share of a benchmark's rows that may be unusable; they are left out and named."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Verdict:
     """What a benchmark's own rules say of one response."""
 
     correct: bool
+    """Whether the response counts as right."""
     extracted: str | None
     """The answer as the rules read it; None where they found none."""
     parse_failed: bool = False
@@ -45,7 +50,9 @@ class Benchmark:
     """One benchmark. `prompt`, `load`, `read` and `official` are all that a runner needs."""
 
     name: str
+    """As the recipe and the command line call it."""
     hub_id: str
+    """Of the official data set."""
     splits: tuple[str, ...]
     """The first is the one that scores are reported on."""
     format: str
@@ -56,6 +63,7 @@ class Benchmark:
     extract: Callable[[str, Problem], str | None]
     """The answer as the official rules read it, None where they find none."""
     official: OfficialRules
+    """The benchmark's own evaluation, of the part of a response that `read` takes."""
     strict_grader: Callable[[Problem], str]
     """The grader in `rewards/` for a problem."""
     subsets: tuple[str, ...] = ()
@@ -77,12 +85,17 @@ class Benchmark:
         """Problems of a split, from a file, a folder or the hub (by default the official data set).
 
         `limit` counts over all subsets. Without `pictures` the problems come with text alone,
-        which is enough to score responses. Raises ValueError where a source or a row is unusable.
+        which is enough to score responses. Rows that do not fit are left out, and a warning names
+        them.
+
+        Raises:
+            ValueError: a source cannot be used, or more than `MAX_LEFT_OUT` of its rows.
         """
         split = split or self.splits[0]
         place = str(path_or_hub or self.hub_id)
         subsets = self.subsets if self.subsets and not Path(place).exists() else (None,)
         problems: list[Problem] = []
+        left_out: list[str] = []
         for subset in subsets:
             if limit is not None and len(problems) >= limit:
                 break
@@ -94,8 +107,9 @@ class Benchmark:
                 columns=dict(self.columns),
                 limit=None if limit is None else limit - len(problems),
             )
-            read = load_problems(source, pictures=pictures)
+            read = load_problems(source, pictures=pictures, left_out=left_out)
             problems += [self.refine(problem) for problem in read]
+        _name_left_out(place, left_out, len(problems))
         return problems
 
     def prompt(self, problem: Problem, style: Style = "official") -> Problem:
@@ -114,6 +128,16 @@ class Benchmark:
         if style == "kimi" and self.unbox and (boxed := boxes(summary)):
             return boxed[-1]
         return summary
+
+
+def _name_left_out(place: str, left_out: list[str], usable: int) -> None:
+    if not left_out:
+        return
+    total = usable + len(left_out)
+    named = f"{place}: {len(left_out)} of {total} rows do not fit: " + "; ".join(left_out[:5])
+    if len(left_out) > MAX_LEFT_OUT * total:
+        raise ValueError(f"{named}; more than {MAX_LEFT_OUT:.0%} is too many to leave out")
+    _log.warning("%s; they are left out", named)
 
 
 def letters(problem: Problem) -> list[str]:

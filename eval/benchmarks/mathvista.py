@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 
 from eval.benchmarks.benchmark import Benchmark, Verdict, lettered_choices, letters
-from rewards.reading.extraction import boxes, stated
+from rewards.reading.extraction import boxes
 from thinking_rl.types import Problem
 
 _HINTS = {
@@ -30,6 +30,11 @@ _HINTS = {
 _LETTER = re.compile(r"\(([a-zA-Z])\)")
 _LONE_LETTER = re.compile(r"\(?([A-H])\)?(?![\w'])")
 _NUMBER = re.compile(r"-?(?:\d+(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))")
+_STATEMENT = re.compile(
+    r"\b(?:answers? (?:is|are|should be|must be|would be)|answers?\**:|answer\s*=)", re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r"[.!?](?:\s|$)|\n")
+MAX_STATED = 500
 _LIST = re.compile(r"\[[^\[\]]*\]")
 
 
@@ -64,7 +69,7 @@ def extract(response: str, problem: Problem) -> str | None:
     read = _choice_in if problem.choices else _value_in
     if boxed := boxes(response)[-1:]:
         return read(boxed[0], problem) or boxed[0]
-    return read(stated(response) or "", problem) or read(response, problem)
+    return read(_stated(response), problem) or read(response, problem)
 
 
 def normalise(extraction: str, problem: Problem) -> str | None:
@@ -111,6 +116,16 @@ def edit_distance(first: str, second: str) -> int:
             cost = min(row[column] + 1, row[column - 1] + 1, diagonal + (one != other))
             diagonal, row[column] = row[column], cost
     return row[-1]
+
+
+def _stated(text: str) -> str:
+    """The last answer given in words ("the answer is ..."), up to the end of its sentence."""
+    ends = [match.end() for match in _STATEMENT.finditer(text)]
+    if not ends:
+        return ""
+    tail = text[ends[-1] : ends[-1] + MAX_STATED].lstrip(" :*\n")
+    end = _SENTENCE_END.search(tail)
+    return tail[: end.start()] if end else tail
 
 
 def _quoted(response: str) -> str | None:
@@ -179,5 +194,5 @@ BENCHMARK = Benchmark(
     prompts={"official": prompt, "kimi": prompt},
     extract=extract,
     official=official,
-    strict_grader=lambda problem: "mathvista",
+    strict_grader=lambda problem: "mathvista_strict",
 )

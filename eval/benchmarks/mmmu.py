@@ -237,6 +237,6 @@ BENCHMARK = Benchmark(
     prompts={"official": official_prompt, "kimi": kimi_prompt},
     extract=extract,
     official=official,
-    strict_grader=lambda problem: "choice" if problem.choices else "open_answer",
+    strict_grader=lambda problem: "choice" if problem.choices else "open_answer_strict",
     unbox=True,
 )

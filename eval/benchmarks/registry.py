@@ -21,7 +21,11 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. Raises ValueError that lists the names there are."""
+    """The benchmark of that name.
+
+    Raises:
+        ValueError: there is none; lists the names that there are.
+    """
     if name not in BENCHMARKS:
         hint = did_you_mean(name, BENCHMARKS)
         raise ValueError(f"no benchmark {name!r}{hint}; known: {', '.join(BENCHMARKS)}")

@@ -34,20 +34,29 @@ class Failure:
     """One answer that could not be graded, with what it takes to try it again."""
 
     grader: str
+    """Name of the part of the reward."""
     kind: str
     """timeout, crash, memory, bad_type or error."""
     message: str
+    """What is known of it."""
     problem: Problem
+    """What was asked."""
     response: str
+    """What was to be graded."""
 
 
 @dataclass
 class _Statistics:
+    """What one grader did since the last reset."""
+
     count: int = 0
+    """Answers."""
     failures: collections.Counter[str] = field(default_factory=collections.Counter)
+    """Answers that could not be graded, by kind."""
     seconds: collections.deque[float] = field(
         default_factory=lambda: collections.deque(maxlen=KEPT_LATENCIES)
     )
+    """Wall-clock time of each of the latest answers."""
 
 
 @dataclass
@@ -55,6 +64,7 @@ class _Call:
     """The state of one `grade` call."""
 
     items: list[tuple[Problem, str]]
+    """The answers: problem and response."""
     waiting: list[collections.deque[int]]
     """For each part, the answers not handed out yet."""
     alone: collections.deque[tuple[int, int]]
@@ -72,8 +82,10 @@ class GradingPool:
 
     `parts` are (registry key or other spec, weight) pairs; `timeout_s` is the wall-clock limit of
     one grader on one answer, `memory_gib` what it may take beyond the loaded graders (Linux).
-    Safe to use from any thread and inside Ray actors. Raises ValueError for a grader that cannot
-    be found or loaded.
+    Safe to use from any thread and inside Ray actors.
+
+    Raises:
+        ValueError: a grader cannot be found or loaded.
     """
 
     def __init__(
@@ -293,26 +305,27 @@ class GradingPool:
         for name, result in results.items():
             if result["kind"] is not None:
                 error = f"{name}: {result['kind']}: {result['message']}"
-                return Score(
-                    0.0, None, Outcome.NOT_GRADED, parts=parts, error=error, seconds=seconds
-                )
+                return Score(0.0, parts=parts, error=error, seconds=seconds)
         value = sum(
             weight * part for weight, part in zip(self.weights, parts.values(), strict=True)
         )
         judging = next((r for r in results.values() if r["correct"] is not None), None)
-        is_right = judging["correct"] if judging else value > 0
         return Score(
             value=value,
             correct=judging["correct"] if judging else None,
-            outcome=Outcome.RIGHT if is_right else Outcome.WRONG,
             extracted=judging["extracted"] if judging else None,
             parts=parts,
             seconds=seconds,
+            note=judging["note"] if judging else None,
         )
 
 
 def check_failure_share(scores: Sequence[Score], limit: float, pool: GradingPool) -> None:
-    """Raise RuntimeError, with three examples, if more than `limit` of `scores` are not graded."""
+    """See that at most a share of `limit` of the scores is not graded.
+
+    Raises:
+        RuntimeError: more are; with three examples.
+    """
     failed = [score for score in scores if score.outcome is Outcome.NOT_GRADED]
     if len(failed) <= limit * len(scores):
         return

@@ -12,11 +12,16 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
+MARK = "THINKING_RL_GRADING_PROCESS"
+"""Environment variable by which processes are known that a grader started and detached."""
 
 
 @dataclass
@@ -24,6 +29,7 @@ class Job:
     """Answers handed to a process for one part of the reward."""
 
     part: int
+    """Which part of the reward."""
     indices: list[int]
     """Answers not yet reported, in the order in which a plain function takes them."""
     limit_s: float
@@ -39,8 +45,11 @@ class GradingProcess:
     """
 
     setup: dict[str, Any]
+    """What the process is told first: import path, graders, limits."""
     start_timeout_s: float
+    """Longest wait for its graders to be loaded, in seconds."""
     job: Job | None = None
+    """What it works on; None: it is idle."""
     kinds: list[str] | None = None
     """plain, async or batched for each grader, once they are loaded."""
     heard_s: float = field(default_factory=time.monotonic)
@@ -49,6 +58,7 @@ class GradingProcess:
     def __post_init__(self) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.setblocking(False)
+        self._mark = uuid.uuid4().hex
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with theirs:
             self.process = subprocess.Popen(
@@ -57,7 +67,7 @@ class GradingProcess:
                 stdout=2,  # what graders print must not mix with what the program prints
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", MARK: self._mark},
             )
         self._inbox = bytearray()
         self._outbox = memoryview(b"")
@@ -82,7 +92,11 @@ class GradingProcess:
         return self.silent_s - limit
 
     def start(self, job: Job, answers: list[tuple[int, Any, str]]) -> None:
-        """Hand over a job. Raises ValueError where a problem cannot be pickled."""
+        """Hand over a job.
+
+        Raises:
+            ValueError: a problem cannot be pickled.
+        """
         try:
             self._send((job.part, answers))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -124,13 +138,53 @@ class GradingProcess:
         return [json.loads(line) for line in lines], is_open
 
     def end(self, grace_s: float = 0.0) -> str:
-        """Close the socket, kill whatever is left after `grace_s`, and say how it ended."""
+        """Close the socket, kill whatever is left after `grace_s`, and say how it ended.
+
+        What a grader started goes with it, detached or not.
+        """
+        started = _descendants(self.process.pid)
         self.socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_s)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)  # children of the grader too
         status = self.process.wait()
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _kill_marked(f"{MARK}={self._mark}".encode())
         if status >= 0:
             return f"the grading process exited with status {status}"
         return f"the grading process was ended by {signal.Signals(-status).name}"
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _kill_marked(mark: bytes) -> None:
+    """End every process with this entry in its environment, in whatever session it is (Linux)."""
+    for _ in range(3):  # one may start another while we look
+        marked = [pid for pid in map(int, filter(str.isdigit, _names("/proc"))) if _has(pid, mark)]
+        if not marked:
+            return
+        for pid in marked:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _has(pid: int, mark: bytes) -> bool:
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False

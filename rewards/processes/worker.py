@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import inspect
 import json
 import math
@@ -22,8 +23,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rewards.registry import resolve
-from thinking_rl.types import Outcome, Score
+from rewards.registry import import_what_it_uses, resolve
+from thinking_rl.types import Score
 
 ALARM_GRACE_S = 2.0
 """A worker whose parent is gone, or does not come round to killing it, ends this much later."""
@@ -48,10 +49,13 @@ def main() -> None:
 
     try:
         functions = [resolve(spec) for spec in setup["specs"]]
+        for function in functions:
+            import_what_it_uses(function)
     except BaseException as error:
         report({"broken": _describe(error)})
         return
     _limit_memory(setup["memory_bytes"])
+    _adopt_orphans()
     report({"ready": [_kind(function) for function in functions]})
     while (job := _read_frame(frames)) is not None:
         part, answers = job
@@ -77,6 +81,12 @@ def _limit_memory(extra_bytes: int) -> None:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _adopt_orphans() -> None:
+    """Stay the ancestor of whatever a grader starts, so that it is found (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def _kind(function: Callable[..., Any]) -> str:
@@ -131,6 +141,7 @@ def _run_batched(function: Any, answers: Answers, timeout_s: float, report: Any)
     start = time.perf_counter()
     try:
         values = function([problem for _, problem, _ in answers], [text for _, _, text in answers])
+        values = values.tolist() if _is_array(values) else values
         if not isinstance(values, list | tuple) or len(values) != len(answers):
             raise TypeError(f"expected a list of {len(answers)}, got {_show(values)}")
         results = [as_result(value) for value in values]
@@ -146,15 +157,19 @@ def _run_batched(function: Any, answers: Answers, timeout_s: float, report: Any)
 
 
 def as_result(value: Any) -> dict[str, Any]:
-    """What a reward function returned, as a message; a failure where it is no finite reward."""
+    """What a reward function returned, as a message; a failure where it is no finite reward.
+
+    Scalars of numpy and torch are taken for what they are.
+    """
+    value = _plain(value)
     if isinstance(value, bool):
-        value = Score(float(value), value, Outcome.RIGHT if value else Outcome.WRONG)
+        value = Score(float(value), value)
     elif isinstance(value, numbers.Real):
-        value = Score(float(value), None)
-    if not isinstance(value, Score) or not isinstance(value.value, numbers.Real):
+        value = Score(float(value))
+    if not isinstance(value, Score) or not isinstance(_plain(value.value), numbers.Real):
         return {"kind": "bad_type", "message": f"expected a number or a Score, got {_show(value)}"}
-    if value.outcome is Outcome.NOT_GRADED:
-        return {"kind": "error", "message": str(value.error or "not graded")[:MAX_TEXT]}
+    if value.error is not None:
+        return {"kind": "error", "message": str(value.error)[:MAX_TEXT]}
     numbers_given = [float(value.value), *(float(part) for part in value.parts.values())]
     if not all(math.isfinite(number) for number in numbers_given):
         return {"kind": "bad_type", "message": f"expected finite numbers, got {numbers_given}"}
@@ -163,7 +178,20 @@ def as_result(value: Any) -> dict[str, Any]:
         "value": numbers_given[0],
         "correct": value.correct if value.correct is None else bool(value.correct),
         "extracted": None if value.extracted is None else str(value.extracted)[:MAX_TEXT],
+        "note": None if value.note is None else str(value.note)[:MAX_TEXT],
     }
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is an array of numpy, or a tensor of torch; neither is loaded for the question."""
+    return hasattr(value, "tolist") and hasattr(value, "ndim")
+
+
+def _plain(value: Any) -> Any:
+    """An array or tensor of one element as the plain number or bool in it."""
+    if _is_array(value) and math.prod(value.shape) == 1:
+        return value.item()
+    return value
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -6,12 +6,21 @@ from fractions import Fraction
 from typing import Any
 
 from rewards.reading.expression import Node
-from rewards.reading.values import TooLargeError, proportional, same_value, variables
+from rewards.reading.values import TooLargeError, proportional, rounds, same_value, variables
+
+CLOSE = 0.01
+"""`x \\approx y` stands for y too, where y is this near."""
 
 
 def same(gold: Node, answer: Node) -> bool:
-    """Whether `answer` says the same as `gold`. Raises TooLargeError."""
+    """Whether `answer` says the same as `gold`.
+
+    Raises:
+        TooLargeError: a value is too large to compute.
+    """
     gold_items, answer_items = _alternatives(gold), _alternatives(answer)
+    if "{" in (gold[1:2] + answer[1:2]):  # a set has each member once
+        gold_items, answer_items = _distinct(gold_items), _distinct(answer_items)
     if len(gold_items) != len(answer_items):
         return False
     left = list(answer_items)
@@ -21,6 +30,18 @@ def same(gold: Node, answer: Node) -> bool:
             return False
         left.remove(match)
     return True
+
+
+def _distinct(items: list[Node]) -> list[Node]:
+    kept: list[Node] = []
+    for item in items[:MAX_MEMBERS]:
+        if not any(_same_item(item, other) for other in kept):
+            kept.append(item)
+    return kept + items[MAX_MEMBERS:]
+
+
+MAX_MEMBERS = 30
+"""Members of a set that are compared with each other."""
 
 
 def _alternatives(node: Any) -> list[Node]:
@@ -63,6 +84,8 @@ def _with_sign(node: Any, sign: int) -> Any:
 def _same_item(gold: Node, answer: Node) -> bool:
     if gold[0] == "relation" or answer[0] == "relation":
         return _same_relation(gold, answer)
+    if "ratio" in (gold[0], answer[0]):
+        return _same_ratio(gold, answer)
     if gold[0] in ("sequence", "matrix") or answer[0] in ("sequence", "matrix"):
         return _same_structure(gold, answer)
     if "list" in (gold[0], answer[0]):
@@ -77,6 +100,17 @@ def _same_structure(gold: Node, answer: Node) -> bool:
     gold_cells, answer_cells = gold_rows[1], answer_rows[1]
     return len(gold_cells) == len(answer_cells) and all(
         _same_item(first, second) for first, second in zip(gold_cells, answer_cells, strict=True)
+    )
+
+
+def _same_ratio(gold: Node, answer: Node) -> bool:
+    """Whether 1:2:3 and 2:4:6 are in proportion."""
+    if gold[0] != answer[0] or len(gold[1]) != len(answer[1]):
+        return False
+    first, other_first = gold[1][0], answer[1][0]
+    return all(
+        same_value(("multiply", term, other_first), ("multiply", other_term, first))
+        for term, other_term in zip(gold[1][1:], answer[1][1:], strict=True)
     )
 
 
@@ -111,38 +145,48 @@ def _same_relation(gold: Node, answer: Node) -> bool:
 
 def _settled(node: Node, other: Node) -> Node:
     """A chain cut down to what it states: `x = 6/2 = 3` to `x = 3`, and to `3` where the other
-    answer names no variable; `\\sqrt{2} \\approx 1.41` to its exact side, or to the side that the
-    other answer has.
+    answer names no variable. Sides that differ, `2 = 3`, state nothing.
     """
-    if node[0] != "relation":
+    if node[0] != "relation" or not set(node[1][1::2]) <= {"=", "~"}:
         return node
     chain = node[1]
-    operators = chain[1::2]
-    if "~" in operators and set(operators) <= {"~", "="}:
-        at = 2 * operators.index("~") + 1
-        exact, rounded = chain[:at], chain[at + 1 :]
-        exact_node = exact[0] if len(exact) == 1 else ("relation", exact)
-        settled = _settled(exact_node, other)
-        if settled[0] == "symbol" or (
-            other[0] not in ("relation", "sequence") and _same_item(other, rounded[-1])
-        ):
-            return rounded[-1]
-        return settled
-    if set(operators) != {"="}:
+    names = [side for side in chain[::2] if is_name(side)]
+    values = [side for side in chain[::2] if not is_name(side)]
+    if not values:
         return node
-    first, last = chain[0], chain[-1]
-    if is_name(last) and not is_name(first):
-        first, last = last, first
+    value = _common_value(values, chain, other)
+    if value is None:
+        is_equation = len(chain) == 3 and any(map(variables, values))
+        return node if is_equation else NOTHING
     other_names_it = other[0] == "relation" and set(other[1][1::2]) <= {"=", "~"}
-    if other_names_it and variables(first) and len(other[1]) >= 3:
-        return ("relation", [first, "=", last])
-    if is_name(first) or not (variables(first) or variables(last)):
-        return last
-    return node
+    return ("relation", [names[0], "=", value]) if names and other_names_it else value
+
+
+NOTHING: Node = ("list", [])
+
+
+def _common_value(values: list[Node], chain: list[Any], other: Node) -> Node | None:
+    """The value that all sides of a chain have; None where they differ.
+
+    A rounding of a value that no decimal gives is no other value (`6 + \\pi \\approx 9.14`), and
+    stands for it where it is near and the other answer has it.
+    """
+    exact, settled = values[0], values[0]
+    for side in values[1:]:
+        if _same_item(exact, side):
+            continue
+        distance = rounds(exact, side) if "~" in chain else None
+        if distance is None:
+            return None
+        if distance <= CLOSE and other[0] not in ("relation", "sequence"):
+            settled = side if _same_item(other, side) else settled
+    return settled
 
 
 def is_name(node: Node) -> bool:
-    """Whether a left-hand side only names what is asked for: x, AB, f(2), x + y; not x^2, 2x."""
+    """Whether a left-hand side only names what is asked for: x, AB, f(2), |AB|, x + y, AB/CD,
+    \\sin A; not x^2, 2x.
+    """
     kind = node[0]
     if kind == "symbol":
         return node[1] not in ("pi", "e")
@@ -150,8 +194,12 @@ def is_name(node: Node) -> bool:
         first, second = node[1], node[2]
         return is_name(first) and (is_name(second) or first[0] == "symbol")
     if kind == "sequence":
-        return all(is_name(item) for item in node[3])
-    if kind in ("add", "negate"):
+        return bool(node[3]) and all(is_name(item) for item in node[3])
+    if kind == "function":
+        return is_name(node[2])
+    if kind == "ratio":
+        return all(map(is_name, node[1]))
+    if kind in ("add", "negate", "divide"):
         return all(is_name(child) for child in node[1:])
     return False
 

@@ -3,9 +3,10 @@
 Nodes are tuples, the first element names the kind:
 
 - ("number", Fraction, decimals or None), ("symbol", name), ("infinity",)
-- ("add" | "multiply" | "divide" | "power" | "root" | "log", a, b), ("negate" | "factorial", a)
-- ("function", name, a), ("plusminus", a, b, first sign)
+- ("add" | "multiply" | "divide" | "power" | "root" | "log" | "modulo" | "binomial", a, b)
+- ("negate" | "factorial", a), ("function", name, a), ("plusminus", a, b, first sign)
 - ("sequence", opening, closing, items): tuples, intervals, sets; ("matrix", rows)
+- ("ratio", items): three terms or more; one of two is a division
 - ("list", items): `1, 2`, `1 or 2`, unions; ("relation", [a, op, b, ...])
 """
 
@@ -37,6 +38,7 @@ _WORDS = {
     "inf": ("command", "infty"),
     "infinity": ("command", "infty"),
     "oo": ("command", "infty"),
+    "mod": ("command", "bmod"),
     "asin": ("command", "arcsin"),
     "acos": ("command", "arccos"),
     "atan": ("command", "arctan"),
@@ -47,10 +49,9 @@ _GREEK = re.compile(
 )
 _RELATIONS = {"=": "=", "<": "<", ">": ">", "lt": "<", "gt": ">"}
 _RELATIONS |= {"le": "<=", "ge": ">=", "ne": "!=", "approx": "~"}
+_TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 _IGNORED = (
-    "degree",
     "measuredangle",
-    "circ",
     "angle",
     "triangle",
     "overrightarrow",
@@ -71,9 +72,13 @@ Token = tuple[str, str]
 
 
 def parse(cleaned: str, thousands: bool = True) -> Node:
-    """Read a cleaned answer. Raises UnreadableError.
+    """Read a cleaned answer.
 
-    `thousands`: read `1,234` outside of brackets as one number.
+    Args:
+        thousands: read `1,234` outside of brackets as one number.
+
+    Raises:
+        UnreadableError: it follows no rule of the grammar.
     """
     if thousands and "," in cleaned:
         cleaned = _join_thousands(cleaned)
@@ -112,6 +117,8 @@ def _tokens(text: str) -> list[Token]:
             pass
         elif (kind == "command" and value == "cup") or (kind == "operator" and value == ";"):
             tokens.append(("operator", ","))
+        elif kind == "command" and value in ("degree", "circ"):
+            tokens.append(("operator", "°"))
         elif kind == "word":
             tokens.extend(_word(value))
         else:
@@ -135,6 +142,7 @@ class _Reader:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
+        self.in_trigonometric = 0
 
     def peek(self) -> Token:
         return self.tokens[self.position] if self.position < len(self.tokens) else ("end", "")
@@ -167,14 +175,22 @@ class _Reader:
         return items
 
     def relation(self) -> Node:
-        chain: list[Any] = [self.sum()]
+        chain: list[Any] = [self.ratio()]
         if self.peek() == ("command", "in") and chain[0][0] == "symbol":  # x \in [1, 2]
             self.position += 1
             return self.sum()
         while self.peek()[0] == "relation":
             chain.append(self.take()[1])
-            chain.append(self.sum())
+            chain.append(self.ratio())
         return ("relation", chain) if len(chain) > 1 else chain[0]
+
+    def ratio(self) -> Node:
+        terms = [self.sum()]
+        while self.accept("operator", ":"):
+            terms.append(self.sum())
+        if len(terms) == 1:
+            return terms[0]
+        return ("divide", *terms) if len(terms) == 2 else ("ratio", terms)
 
     def sum(self) -> Node:
         self.depth += 1
@@ -213,8 +229,10 @@ class _Reader:
         while True:
             if self.accept("operator", "*"):
                 node = ("multiply", node, self.signed_factor())
-            elif self.accept("operator", "/") or self.accept("operator", ":"):
+            elif self.accept("operator", "/"):
                 node = ("divide", node, self.signed_factor())
+            elif self.accept("command", "bmod"):
+                node = ("modulo", node, self.signed_factor())
             elif self.starts_factor():
                 node = self.juxtaposed(node)
             else:
@@ -249,7 +267,7 @@ class _Reader:
     def starts_factor(self) -> bool:
         kind, value = self.peek()
         if kind == "command":
-            return value not in ("pm", "mp", "in", "setminus")
+            return value not in ("pm", "mp", "in", "setminus", "bmod", "rfloor", "rceil")
         return (
             kind in ("number", "symbol")
             or (kind == "brace" and value == "{")
@@ -262,7 +280,11 @@ class _Reader:
             if self.accept("operator", "^"):
                 node = ("power", node, self.argument())
             elif self.accept("operator", "!"):
+                if self.peek() == ("operator", "!"):
+                    raise UnreadableError("a double factorial")
                 node = ("factorial", node)
+            elif self.accept("operator", "°"):
+                node = ("multiply", node, _DEGREE) if self.in_trigonometric else node
             elif self.peek() == ("operator", "_"):
                 raise UnreadableError("a subscript")
             elif self.accept("operator", "%"):
@@ -349,6 +371,13 @@ class _Reader:
                 index = self.sum()
                 self.expect("operator", "]")
             return ("root", self.argument(), index)
+        if name == "binom":
+            above = self.argument()
+            return ("binomial", above, self.argument())
+        if name in ("lfloor", "lceil"):
+            node = ("function", name[1:], self.sum())
+            self.expect("command", f"r{name[1:]}")
+            return node
         if name == "log":
             base: Node = ("number", Fraction(10), None)
             if self.accept("operator", "_"):
@@ -372,12 +401,16 @@ class _Reader:
             if not name.startswith(("sin", "cos", "tan")) or len(name) != 3:
                 raise UnreadableError("an inverse function")
             return ("function", "arc" + name, self.function_argument())  # \tan^{-1}
+        self.in_trigonometric += name in _TRIGONOMETRIC
         node: Node = ("function", name, self.function_argument())
+        self.in_trigonometric -= name in _TRIGONOMETRIC
         return node if power is None else ("power", node, power)
 
     def function_argument(self) -> Node:
         """A group, or the factors that follow: \\sin 2x, \\log_2 8."""
         is_group = self.peek() in (("operator", "("), ("operator", "{"))
+        if self.peek() == ("operator", "-"):
+            return self.signed_factor()
         node = self.factor()
         while not is_group and self.starts_factor() and self.peek()[0] != "command":
             node = ("multiply", node, self.factor())
@@ -395,6 +428,9 @@ class _Reader:
                 rows.append([])
             elif (kind, value) != ("operator", "&"):
                 raise UnreadableError(f"unexpected {value!r} in a matrix")
+
+
+_DEGREE: Node = ("divide", ("symbol", "pi"), ("number", Fraction(180), None))
 
 
 def _number(text: str) -> Node:

@@ -1,4 +1,4 @@
-"""Which option of a multiple-choice question a response names."""
+"""Which option of a multiple-choice question a text names."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ import string
 from collections.abc import Sequence
 
 from rewards.reading.extraction import last_line
+from rewards.reading.words import is_hedged, is_negated
 
 LETTERS = string.ascii_uppercase
-SHORT_LINE = 20
+SHORT_LINE = 30
 """Words of a last line in which a capital that stands alone is taken for a choice."""
 
-_STATEMENT = re.compile(
-    r"\b(?:answers?|(?:correct|right|best) (?:choice|option))\b"
-    r"(?:[ \t]+(?:is|would be|should be|must be))?[ \t]*:?"
-    r"[ \t]*(?:(?:option|choice|letter)[ \t]+)?[*$\\({\[ ]{0,8}(?:text(?:bf)?\{)?[({\[]{0,2}"
-    r"(?P<letter>[A-Z])(?![A-Za-z'])",
+_BRACKETED = re.compile(r"\(([A-Z])\)")
+_ALONE = re.compile(
+    r"(?<![\w'\\^_{+*=-])([A-Z])(?![\w'^_{}+*=-])"
+    r"(?! (?!(?:is|and|or|fits|works|matches|because|as|since|seems|must)\b)[a-z]{2,})"
+)
+_TOGETHER = re.compile(r"(?<![A-Za-z])([A-Z]{2,10})(?![A-Za-z])")
+_ASIDE = re.compile(
+    r"[,;]? *(?:\b(?:and |but )?not (?:option |choice )?\(?[A-Z]\)?(?![A-Za-z])"
+    r"|\b(?:rather than|instead of|as opposed to|because|since)\b).*"
+)
+_LIST = re.compile(
+    r"\(?[A-Z]\)?(?:(?: *[,;&/|、.]| +(?:and|or)\b) *(?:(?:and|or)\b *)?\(?[A-Za-z]\b\)?)+[ .]*\Z"
+)
+_LABEL = re.compile(r"[\s*\-]*\(?([A-Z])[).:]")
+_LEADING = re.compile(r"\A\s*\*{0,2}\(?([A-Z])(?:[).:]{1,2})?\*{0,2}[ .]*\n")
+_NO = re.compile(r"[,;:]? \(?no\W*\Z", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"[.!?;](?:\s|$)|\n|\b(?:so|thus|hence|therefore|(?<!anything )(?<!all )(?<!nothing )but)\b"
+    r"|因此|所以|故|。",
     re.IGNORECASE,
 )
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_ALONE = re.compile(r"(?<![\w'\\^_{+*/=-])([A-Z])(?![\w'^_{}+*/=-])(?! [a-z]{2,} )")
-_LEADING = re.compile(r"\A\s*([A-Z])(?:[).:]|\s*\Z)")
-_SEVERAL = re.compile(
-    r"\(?[A-Z]\)?"
-    r"(?:(?: *[,&/]| +(?:and|or)\b) *(?:(?:and|or)\b *)?\(?[A-Za-z]\b\)?)+[ .]*\Z"
-)
-_LIST = re.compile(r"[)\s]*(?:,|and|or|&|/)[\s(]*(?:and |or )?\(?([A-Za-z])\b(?!['\w])")
 
 
 def letter_of(answer: str, choices: Sequence[str]) -> str | None:
     """The option that an expected answer names: its letter, or its text."""
+    if len(answer) > 1 and answer in choices:
+        return LETTERS[choices.index(answer)]
     stripped = answer.strip().strip("().").upper()
     if len(stripped) == 1 and stripped in LETTERS[: len(choices)]:
         return stripped
@@ -39,38 +48,53 @@ def letter_of(answer: str, choices: Sequence[str]) -> str | None:
     )
 
 
-def find_letter(text: str, count: int) -> str | None:
-    """The letter, of the first `count`, that a text settles on; None where it names none.
-
-    First the last statement ("the answer is (B)"), then the last letter in brackets, then a letter
-    at the very start, then the last capital that stands alone in a short last line without
-    formulas (elsewhere it names a point or a quantity). Letters stated together (`A and C`) are no
-    choice, and where a text names several (`names_several`) only a statement is.
-    """
+def named_letters(text: str, count: int) -> list[str]:
+    """The letters, of the first `count`, that stand alone or in brackets, each once."""
     allowed = LETTERS[:count]
-    line = last_line(text)
-    is_short = len(line.split()) <= SHORT_LINE and "\\" not in line and "$" not in line
-    places = [(_STATEMENT, text)]
-    if not names_several(text):
-        places += [(_BRACKETED, text), (_LEADING, text)] + [(_ALONE, line)] * is_short
-    for pattern, place in places:
-        matches = [match for match in pattern.finditer(place) if match[1] in allowed]
-        if matches and not _is_listed(place, matches):
-            return matches[-1][1]
+    found = [*_BRACKETED.findall(text), *_ALONE.findall(text)]
+    for word in _TOGETHER.findall(text):  # ABC is three options, CAT is a word
+        if set(word) <= set(allowed) and list(word) == sorted(set(word)):
+            found += word
+    return list(dict.fromkeys(letter for letter in found if letter in allowed))
+
+
+def lists_letters(text: str) -> bool:
+    """Whether the first or the last line is nothing but letters (`(A) and (D)`, `A, b, c`), or the
+    last two lines list options.
+    """
+    first = text.lstrip().partition("\n")[0].strip()
+    if any(_LIST.match(line) for line in (first, last_line(text))):
+        return True
+    labels = [_LABEL.match(line) for line in text.strip()[-400:].split("\n")[-2:]]
+    return len(labels) == 2 and all(labels) and labels[0][1] != labels[1][1]  # type: ignore
+
+
+def letter_stated(text: str, count: int) -> str | None:
+    """The letter, of the first `count`, that the last clause naming any settles on.
+
+    A first line of that letter alone says it; else it is looked for in the last line, where in a
+    line with formulas or of more than `SHORT_LINE` words only letters in brackets count: elsewhere
+    a capital is a point or a quantity. None where it names several, denies what it names, or leaves
+    it open.
+    """
+    first = _LEADING.match(text)
+    if first and first[1] in LETTERS[:count]:
+        return first[1]
+    line = last_line(text).replace("*", "").replace("_", " ")
+    is_plain = len(line.split()) <= SHORT_LINE and "\\" not in line and "$" not in line
+    for clause in reversed(_CLAUSE.split(line)):
+        if not clause:
+            continue
+        aside = _ASIDE.search(clause)
+        if aside and named_letters(clause[: aside.start()], count):
+            clause = clause[: aside.start()]
+        named = named_letters(clause, count) if is_plain else _bracketed(clause, count)
+        if named:
+            clause = _NO.sub("", clause)  # (B), no
+            is_open = is_negated(clause) or is_hedged(clause)
+            return named[0] if len(named) == 1 and not is_open else None
     return None
 
 
-def names_several(text: str) -> bool:
-    """Whether the first or the last line is nothing but letters: `(A) and (D)`, `A, b, c`."""
-    first = text.lstrip().partition("\n")[0].strip()
-    return any(_SEVERAL.match(line) for line in (first, last_line(text)))
-
-
-def _is_listed(text: str, matches: list[re.Match[str]]) -> bool:
-    """Whether the last letter stands beside another one: `A and C`."""
-    last = matches[-1]
-    if _LIST.match(text, last.end()):
-        return True
-    before = matches[-2] if len(matches) > 1 else None
-    link = _LIST.match(text, before.end()) if before else None
-    return link is not None and link.start(1) == last.start(1) and link[1] != before[1]  # type: ignore
+def _bracketed(text: str, count: int) -> list[str]:
+    return list(dict.fromkeys(x for x in _BRACKETED.findall(text) if x in LETTERS[:count]))

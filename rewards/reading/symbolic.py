@@ -13,17 +13,27 @@ import re
 import math_verify
 from math_verify.parser import LatexExtractionConfig
 
+from rewards.reading.values import TooLargeError
+
 MAX_LENGTH = 300
-_TOO_LARGE = re.compile(r"\d{5,}\}* *!|\^ *\{? *-?\d{5,}|\^[^^]{0,20}\^[^^]{0,20}\^|!!|!\)!|!\}!")
+_TOO_LARGE = re.compile(
+    r"\d{5,}[})]* *!|\^ *\{? *-?\d{5,}|\^ *\{[^{}^]{0,20}\^|\^ *\w\^|!!|!\)!|!\}!"
+    r"|\\(?:int|sum|prod|lim)[^\\]{0,80}(?:\d{4,}|\^ *\{? *\d{3,})"
+)
+"""Towers of powers, large factorials, sums that are long."""
 _LATEX = (LatexExtractionConfig(),)
 
 
-class RefusedError(ValueError):
+class RefusedError(TooLargeError):
     """The expression would cost more to evaluate than a grade is worth."""
 
 
 def proves(gold: str, answer: str) -> bool:
-    """Whether sympy shows the two LaTeX expressions to be equal. Raises RefusedError."""
+    """Whether sympy shows the two LaTeX expressions to be equal.
+
+    Raises:
+        RefusedError: one of them is nothing that math-verify should be asked.
+    """
     for text in (gold, answer):
         if len(text) > MAX_LENGTH:
             return False

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -20,7 +21,11 @@ from rewards.reading.expression import Node
 DIGITS = 50
 SAME_DIGITS = 40
 POINTS = 6
+SPARE_POINTS = 4
+"""Larger ones, for expressions that are not defined at enough of the others."""
 FEWEST_POINTS = 3
+FLOAT_DIGITS = 15
+"""Significant digits from which on a decimal is taken for a binary float, good to 14 of them."""
 DECIMAL_DIGITS = 6
 """Significant digits from which on a decimal may stand for a value that no decimal gives."""
 MAX_BITS = 100_000
@@ -37,6 +42,8 @@ _FUNCTIONS = {
     "arccos": _context.acos,
     "arctan": _context.atan,
     "abs": abs,
+    "floor": _context.floor,
+    "ceil": _context.ceil,
 }
 
 
@@ -50,6 +57,8 @@ class UndefinedError(ValueError):
 
 def same_value(gold: Node, answer: Node) -> bool:
     """Whether two expressions have the same value, or are the same function of their variables."""
+    if gold == answer:
+        return True
     gold_names, answer_names = variables(gold), variables(answer)
     if not gold_names and not answer_names:
         try:
@@ -77,19 +86,37 @@ def proportional(gold: Node, answer: Node, positive: bool) -> bool:
 
 
 def _value_pairs(gold: Node, answer: Node, names: set[str]) -> Iterator[tuple[Any, Any]]:
-    for index in range(POINTS):
+    """Values at the points where both are defined, which is to say real unless `i` is named."""
+    is_real = not (_names_i(gold) or _names_i(answer))
+    found = 0
+    for index in range(POINTS + SPARE_POINTS):
+        if index >= POINTS and found >= FEWEST_POINTS:
+            return
         point = {name: _coordinate(name, index) for name in names}
         try:
-            yield evaluate(gold, point), evaluate(answer, point)
+            pair = evaluate(gold, point), evaluate(answer, point)
         except UndefinedError:
             continue
+        if not is_real or all(_context.im(_float(value)) == 0 for value in pair):
+            found += 1
+            yield pair
 
 
+def _names_i(node: Any) -> bool:
+    if isinstance(node, tuple | list):
+        return node == ("symbol", "i") or any(_names_i(child) for child in node)
+    return False
+
+
+@lru_cache(maxsize=4096)
 def _coordinate(name: str, index: int) -> Fraction:
-    """A fixed point for each variable; the last two points may be negative."""
+    """A fixed point for each variable: four positive, one negative, one of mixed signs, and
+    larger ones.
+    """
     generator = random.Random(f"{name} {index}")
-    sign = -1 if index >= POINTS - 2 and generator.random() < 0.7 else 1
-    return sign * Fraction(generator.randint(300, 3000), 1009)
+    is_negative = index == POINTS - 2 or (index == POINTS - 1 and generator.random() < 0.5)
+    size = Fraction(generator.randint(300, 3000), 1009) * 7 ** max(0, index - POINTS + 1)
+    return -size if is_negative else size
 
 
 def _close(first: Any, second: Any) -> bool:
@@ -106,6 +133,9 @@ def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:
     if _close(first, second):
         return True
     gold_places, answer_places = _decimals(gold), _decimals(answer)
+    if _is_float(gold, gold_places, first) or _is_float(answer, answer_places, second):
+        size = abs(_float(first))
+        return abs(_float(first) - _float(second)) <= size * _context.mpf(10) ** (1 - FLOAT_DIGITS)
     if (gold_places is None) == (answer_places is None):
         return False  # two decimals, or two exact values: they differ
     decimal, places, exact = (
@@ -114,13 +144,48 @@ def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:
     assert places is not None
     if _context.im(_float(exact)) != 0 or _terminates(exact):
         return False
+    digits = _significant(decimal, places)
+    return digits >= 10 ** (DECIMAL_DIGITS - 1) and _is_near(exact, decimal, places)
+
+
+def _is_near(exact: Any, decimal: Any, places: int) -> bool:
+    """Whether a decimal of so many places is the value rounded, or cut off."""
     value, shown = abs(_float(exact)), abs(_float(decimal))
-    digits = abs(decimal.numerator * 10**places // decimal.denominator) if places > 0 else 0
     unit = _context.mpf(10) ** -places
     is_rounded = abs(shown - value) <= unit / 2
     is_truncated = value - unit < shown <= value
     same_sign = (_float(decimal) < 0) == (_float(exact) < 0)
-    return digits >= 10 ** (DECIMAL_DIGITS - 1) and same_sign and (is_rounded or is_truncated)
+    return same_sign and (is_rounded or is_truncated)
+
+
+def _significant(decimal: Fraction, places: int) -> int:
+    """The digits of a decimal as a whole number."""
+    scale = Fraction(10) ** places
+    return abs(int(decimal * scale))
+
+
+def _is_float(node: Node, places: int | None, value: Any) -> bool:
+    return places is not None and _significant(value, places) >= 10 ** (FLOAT_DIGITS - 1)
+
+
+def rounds(exact: Node, rounded: Node) -> float | None:
+    """How far, as a share of it, `rounded` is from a value that no decimal gives; None where it
+    does not round that value.
+    """
+    try:
+        if variables(exact) or variables(rounded):
+            return None
+        value, shown = evaluate(exact, {}), evaluate(rounded, {})
+        places = _decimals(rounded)
+        if places is None and isinstance(shown, Fraction) and shown.denominator == 1:
+            places = 0
+        if places is None or _context.im(_float(value)) != 0 or _terminates(value) or value == 0:
+            return None
+        if not _is_near(value, shown, places):
+            return None
+        return float(abs(_float(value) - _float(shown)) / abs(_float(value)))
+    except (UndefinedError, TypeError):
+        return None
 
 
 def _terminates(value: Any) -> bool:
@@ -135,9 +200,16 @@ def _terminates(value: Any) -> bool:
 
 
 def _decimals(node: Node) -> int | None:
-    """Places after the point of a plain decimal number; None of anything else."""
+    """Places after the point of a decimal, perhaps times a power of ten; None of anything else."""
     if node[0] == "negate":
         return _decimals(node[1])
+    if node[0] == "multiply" and node[2][0] == "power":
+        places, (_, base, exponent) = _decimals(node[1]), node[2]
+        sign, exponent = (-1, exponent[1]) if exponent[0] == "negate" else (1, exponent)
+        is_power = base[:2] == ("number", 10) and exponent[0] == "number"
+        if places is None or not is_power or exponent[1].denominator != 1 or exponent[1] > 999:
+            return None
+        return places - sign * int(exponent[1])
     return node[2] if node[0] == "number" else None
 
 
@@ -155,8 +227,9 @@ def variables(node: Any) -> set[str]:
 def evaluate(node: Node, point: Mapping[str, Fraction]) -> Any:
     """The value at a point: a Fraction where exact, else a number of 50 digits.
 
-    Raises TooLargeError before computing anything out of bounds, UndefinedError where there is no
-    value.
+    Raises:
+        TooLargeError: a value would be out of bounds; before it is computed.
+        UndefinedError: there is no value.
     """
     kind = node[0]
     if kind == "number":
@@ -166,7 +239,7 @@ def evaluate(node: Node, point: Mapping[str, Fraction]) -> Any:
         return point[node[1]] if constant is None else +constant
     if kind == "infinity":
         return _context.inf
-    if kind in ("list", "sequence", "relation", "matrix"):
+    if kind in ("list", "sequence", "relation", "matrix", "ratio"):
         raise UndefinedError(f"a {kind} has no value")
     if kind == "function":
         return _function(node[1], evaluate(node[2], point))
@@ -250,16 +323,34 @@ def _log(value: Any, base: Any) -> Any:
 
 
 def _factorial(value: Any) -> Any:
-    if not isinstance(value, Fraction) or value.denominator != 1 or value < 0:
-        raise ValueError("factorial of no natural number")
+    if not isinstance(value, Fraction) or value.denominator != 1:
+        return _context.gamma(_float(value) + 1)
+    if value < 0:
+        raise ValueError("factorial of a negative number")
     if value > MAX_FACTORIAL:
         raise TooLargeError("a factorial too large")
     return Fraction(math.factorial(int(value)))
 
 
+def _binomial(above: Any, below: Any) -> Any:
+    if max(abs(_float(above)), abs(_float(below))) > MAX_FACTORIAL:
+        raise TooLargeError("a binomial coefficient too large")
+    if all(isinstance(v, Fraction) and v.denominator == 1 and v >= 0 for v in (above, below)):
+        return Fraction(math.comb(int(above), int(below)))
+    return _context.binomial(_float(above), _float(below))
+
+
+def _modulo(value: Any, modulus: Any) -> Any:
+    if not all(isinstance(v, Fraction) and v.denominator == 1 for v in (value, modulus)):
+        raise ValueError("a remainder of no whole numbers")
+    return value % modulus
+
+
 def _function(name: str, value: Any) -> Any:
     if name == "abs":
         return abs(value)
+    if name in ("floor", "ceil") and isinstance(value, Fraction):
+        return Fraction(math.floor(value) if name == "floor" else math.ceil(value))
     if abs(_float(value)) > MAX_BITS:
         if name in ("exp", "sinh", "cosh"):
             raise TooLargeError("an exponential too large")
@@ -284,6 +375,8 @@ _OPERATIONS = {
     "root": _root,
     "log": _log,
     "factorial": _factorial,
+    "binomial": _binomial,
+    "modulo": _modulo,
 }
 
 

@@ -158,12 +158,19 @@ def test_conversations_that_are_too_long(
     from thinking_rl.run import session as context
 
     monkeypatch.setattr(context, "cluster", nothing_starts)
-    arguments = [str(folder / "recipe.yaml"), f"run_dir={folder}/run", "sft.max_tokens=64"]
+    arguments = [
+        str(folder / "recipe.yaml"),
+        f"run_dir={folder}/run",
+        "sft.max_conversation_tokens=64",
+    ]
     long = GOOD | {"response": "so " * 200}
     write_rows(folder / "sft.jsonl", [long] * ROWS)
     assert train.main(arguments) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "all 12 conversations are longer than sft.max_tokens (64), the shortest has 6" in last
+    assert (
+        "all 12 conversations are longer than sft.max_conversation_tokens (64), the shortest has 6"
+        in last
+    )
     write_rows(folder / "sft.jsonl", [long] * (ROWS - 1) + [GOOD])
     assert train.main(arguments) == 1
     assert "sft: 11 conversations longer than 64 tokens, left out" in capsys.readouterr().out

@@ -5,13 +5,15 @@ import pytest
 import ranks
 import torch
 import torch.distributed as dist
-from conversations import assorted, make
+from conversations import IMAGES, assorted, make
 from steps import NATS, OF_NORM, apart
 from torch.distributed.tensor import DTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thinking_rl.algorithm.loss import mirror_descent_loss
+from thinking_rl.learner.build import LearnerSettings
 from thinking_rl.learner.packing import pack_row
-from thinking_rl.learner.rank import Learner, LearnerSettings
+from thinking_rl.learner.rank import Rank
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import CheckpointReader, load_released
@@ -41,11 +43,10 @@ def minibatches(config):
 
 def dealt(config, rank, world_size):
     """This rank's rows: every second one when there are two, the last a filler."""
-    media = config.media_placeholder_token_id
     batches = []
     for rows in minibatches(config):
         rows = rows + [[] for _ in range(-len(rows) % world_size)]
-        batches.append([pack_row(row, media) for row in rows[rank::world_size]])
+        batches.append([pack_row(row) for row in rows[rank::world_size]])
     return batches
 
 
@@ -64,15 +65,15 @@ def state(learner):
 
 def iterate(learner, config, rank, world_size):
     """One iteration: both steps' metrics."""
-    learner.begin_iteration(dealt(config, rank, world_size))
+    learner.begin_iteration(dealt(config, rank, world_size), IMAGES)
     return [learner.step(index, *counts(config, index)) for index in (0, 1)]
 
 
 def two_steps(rank, world_size, settings, rendezvous, folder):
     """Log-probs, then an iteration, then a sharded checkpoint and an export."""
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    learner = Learner(settings, rank, world_size, rendezvous)
-    values = [v.numpy() for v in learner.logprobs(dealt(config, rank, world_size)[0])]
+    learner = Rank(settings, rank, world_size, rendezvous)
+    values = [v.numpy() for v in learner.logprobs(dealt(config, rank, world_size)[0], IMAGES)]
     steps = iterate(learner, config, rank, world_size)
     after = state(learner)
     learner.save(folder / "sharded")
@@ -85,7 +86,7 @@ def two_steps(rank, world_size, settings, rendezvous, folder):
 def resume(rank, world_size, settings, rendezvous, folder):
     """Continue from a sharded checkpoint with an untouched learner."""
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    learner = Learner(settings, rank, world_size, rendezvous)
+    learner = Rank(settings, rank, world_size, rendezvous)
     learner.load(folder / "sharded")
     loaded = state(learner)
     return loaded, iterate(learner, config, rank, world_size)
@@ -120,10 +121,7 @@ def plain(settings, config):
     )
 
     def logprobs(one):
-        row = pack_row([one], config.media_placeholder_token_id)
-        return model.token_logprobs(
-            row.input_ids, row.lengths, row.positions, row.pixel_values, row.grids
-        )[0]
+        return model.token_logprobs(pack_row([one]).packed(IMAGES, "cpu"))[0]
 
     batches = [[one for row in rows for one in row] for rows in minibatches(config)]
     with torch.no_grad():
@@ -209,7 +207,7 @@ def test_export_holds_the_trained_weights(runs):
 
 def in_bfloat16(rank, world_size, settings, rendezvous):
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    learner = Learner(settings, rank, world_size, rendezvous)
+    learner = Rank(settings, rank, world_size, rendezvous)
     router = learner.model.get_submodule("language_model.model.layers.1.mlp.gate")
     seen = []
     router.register_forward_hook(
@@ -217,7 +215,10 @@ def in_bfloat16(rank, world_size, settings, rendezvous):
             (given[0].dtype, module.weight.dtype, module.e_score_correction_bias.dtype)
         )
     )
-    steps = iterate(learner, config, rank, world_size)
+    # torch's fused attention in bfloat16 goes by the processor, even where ATEN_CPU_CAPABILITY
+    # has its kernels built for a lesser one, and then fails.
+    with sdpa_kernel(SDPBackend.MATH):
+        steps = iterate(learner, config, rank, world_size)
     masters = {p.dtype for p in learner.model.parameters()}
     gradients = {p.grad.dtype for p in learner.model.parameters() if p.grad is not None}
     sent = {name: tensor.dtype for name, tensor in learner.weights()}
@@ -239,7 +240,7 @@ def test_bfloat16_forward_keeps_float32_masters_and_routing(settings, runs, tmp_
 
 def frozen(rank, world_size, settings, rendezvous):
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    learner = Learner(settings, rank, world_size, rendezvous)
+    learner = Rank(settings, rank, world_size, rendezvous)
     before = state(learner)
     iterate(learner, config, rank, world_size)
     return {name for name, value in state(learner).items() if (value != before[name]).any()}
@@ -257,14 +258,14 @@ def test_frozen_parts_stay_under_sharding(settings, tmp_path):
 
 def not_finite(rank, world_size, settings, rendezvous):
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
-    learner = Learner(settings, rank, world_size, rendezvous)
+    learner = Rank(settings, rank, world_size, rendezvous)
     before = state(learner)
     batches = dealt(config, rank, world_size)
     if rank == 0:
         advantages = batches[0][0].advantages.clone()
         advantages[0] = math.inf
         batches[0][0] = replace(batches[0][0], advantages=advantages)
-    learner.begin_iteration(batches)
+    learner.begin_iteration(batches, IMAGES)
     try:
         learner.step(0, *counts(config, 0))
     except FloatingPointError as error:
@@ -288,8 +289,8 @@ def test_a_gradient_that_is_not_finite_is_not_applied(settings, tmp_path):
 def at_rates(rank, world_size, settings, rendezvous, config):
     """Largest change of any weight by a first step at a quarter of the settings' rate, and by one
     at none."""
-    learner = Learner(settings, rank, world_size, rendezvous)
-    learner.begin_iteration(dealt(config, rank, world_size))
+    learner = Rank(settings, rank, world_size, rendezvous)
+    learner.begin_iteration(dealt(config, rank, world_size), IMAGES)
     changes = []
     for rate in (RATE / 4, 0.0):
         before = state(learner)
@@ -307,7 +308,7 @@ def test_a_step_takes_the_rate_it_is_given(settings, config, tmp_path):
 
 def unusable(rank, world_size, settings, rendezvous):
     try:
-        Learner(settings, rank, world_size, rendezvous)
+        Rank(settings, rank, world_size, rendezvous)
     except ValueError as error:
         return str(error)
 
@@ -319,7 +320,7 @@ def test_a_checkpoint_that_is_not_there(settings, tmp_path):
 
 
 def save_to_a_file(rank, world_size, settings, rendezvous, folder):
-    learner = Learner(settings, rank, world_size, rendezvous)
+    learner = Rank(settings, rank, world_size, rendezvous)
     (folder / "taken").write_text("")
     said = []
     for write in (learner.save, learner.export):

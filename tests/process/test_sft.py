@@ -2,6 +2,7 @@ import io
 import socket
 from dataclasses import replace
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import ranks
@@ -9,17 +10,20 @@ import torch
 from PIL import Image
 from steps import NATS, OF_NORM, apart
 
+from thinking_rl import sft_rank
 from thinking_rl.data import Example
-from thinking_rl.learner.rank import LearnerSettings
+from thinking_rl.learner.build import LearnerSettings
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.processing import load_processor
 from thinking_rl.model.weights import CheckpointReader, load_released
 from thinking_rl.recipe.schema import SFT
-from thinking_rl.sft import PackingCollator, SFTActor, SFTJob, conversation
+from thinking_rl.sft_rank import PackingCollator, SFTActor, SFTJob, conversation
 from thinking_rl.types import Problem
 
 RATE = 1e-3
+INSTRUCTION = "Answer with a number."
 APART = 0.01 * RATE
 """For weights after three steps. A lost rank makes 2 steps, a lost picture 0.7, a division by the
 rank's own count 0.6, a rate that is a twentieth off 0.5."""
@@ -47,10 +51,32 @@ def examples(count=12):
 
 def job(checkpoint, out, batch=4, **sft):
     optimizer = {"learning_rate": RATE, "max_grad_norm": 1.0}
-    given = {"steps": 3, "batch_size": batch, "max_tokens": 400, "optimizer": optimizer} | sft
+    given = {
+        "steps": 3,
+        "batch_size": batch,
+        "max_conversation_tokens": 400,
+        "optimizer": optimizer,
+    } | sft
     section = SFT.model_validate({"data": [{"format": "plain", "path": "none"}]} | given)
     settings = LearnerSettings(str(checkpoint), learning_rate=RATE, tau=0.0, timeout_s=60)
-    return SFTJob(settings, section, examples(), "Answer with a number.", None, str(out))
+    return SFTJob(
+        settings=settings,
+        sft=section,
+        examples=examples(),
+        instruction=INSTRUCTION,
+        image_token_limit=None,
+        image_store_gib=1.0,
+        out=str(out),
+    )
+
+
+WITHOUT_RAY = SimpleNamespace(get=list)
+"""In place of ray: what it refers to is given as it is."""
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch):
+    monkeypatch.setattr(sft_rank, "ray", WITHOUT_RAY)
 
 
 @pytest.fixture(scope="module")
@@ -61,48 +87,66 @@ def processor(tiny_checkpoint):
 def test_labels_are_on_the_assistants_tokens_and_its_turn_end(processor, tiny_checkpoint):
     collate = PackingCollator(processor, job(tiny_checkpoint, "out"))
     batch = collate([{"example": 1}, {"example": 2}])
-    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    row, labels = batch["row"], batch["labels"][0]
     tokenizer, given = processor.tokenizer, examples()
+    images = ImageStore(processor.image_processor)
     expected_ids, expected_labels = [], []
     for example in given[1:3]:
-        one = conversation(processor, example, "Answer with a number.")
+        one = conversation(processor, images, example, INSTRUCTION)
         expected_ids += one.token_ids
         own = [*tokenizer.text_ids(example.response), tokenizer.special_token_ids["<|im_end|>"]]
         assert list(one.token_ids[-len(own) :]) == own
         expected_labels += [-100] * (len(one.token_ids) - len(own)) + own
-    assert ids.tolist() == expected_ids
+    assert row.input_ids.tolist() == expected_ids
     assert labels.tolist() == expected_labels
-    assert sum(batch["lengths"]) == len(ids)
-    h, w = batch["image_grid_hws"][0]
-    assert (ids == processor.media_token_id).sum() == h * w // 4
-    assert len(batch["pixel_values"]) == h * w
+    assert row.positions.tolist() == [n for n, label in enumerate(expected_labels) if label >= 0]
+    assert sum(row.lengths) == len(row.input_ids)
+    [(h, w)] = row.grids
+    assert (row.input_ids == processor.media_token_id).sum() == h * w // 4
+    assert len(row.pixel_values) == h * w
     assert collate.dropped == 0
 
 
 def test_too_long_conversations_are_dropped_and_counted(processor, tiny_checkpoint):
     collate = PackingCollator(processor, job(tiny_checkpoint, "out"))
     batch = collate([{"example": LONG}, {"example": 2}])
-    assert batch["input_ids"].equal(collate([{"example": 2}])["input_ids"])
+    assert batch["row"].input_ids.equal(collate([{"example": 2}])["row"].input_ids)
     assert collate.dropped == 1
     nothing = collate([{"example": LONG}])
     assert (nothing["labels"] == -100).all()
     assert collate.dropped == 2
 
 
+def test_pictures_that_were_cut_are_not_decoded_again(processor, tiny_checkpoint):
+    given, rows = job(tiny_checkpoint, "out"), [{"example": 1}, {"example": 5}]
+    plain = PackingCollator(processor, given)
+    expected = plain(rows)["row"]
+    images = ImageStore(processor.image_processor)
+    cut = images.shared([images.add(given.examples[1].problem.images[0]).hash])
+    collate = PackingCollator(processor, replace(given, cut=cut))
+    for _ in range(2):
+        row = collate(rows)["row"]
+        assert row.grids == expected.grids
+        assert torch.equal(row.pixel_values, expected.pixel_values)
+    assert (collate.images.decoded, plain.images.decoded) == (1, 2)
+
+
 def loss_by_hand(processor, checkpoint, numbers):
     """Mean over the labelled tokens, each conversation alone, through the model's logits."""
     model = KimiVLForConditionalGeneration(KimiVLConfig.from_pretrained(checkpoint))
     load_released(model, checkpoint)
+    images = ImageStore(processor.image_processor)
     total, count = 0.0, 0
     for number in numbers:
-        one = conversation(processor, examples()[number], "Answer with a number.")
+        one = conversation(processor, images, examples()[number], INSTRUCTION)
         if len(one.token_ids) > 400:
             continue
         ids = torch.tensor(one.token_ids)
         pictures = {}
-        if one.pictures:
-            pictures["pixel_values"] = torch.cat([p.pixel_values for p in one.pictures])
-            pictures["image_grid_hws"] = [p.grid_hw for p in one.pictures]
+        if one.image_hashes:
+            cut = images.shared(one.image_hashes).values()
+            pictures["pixel_values"] = torch.cat([p.pixel_values for p in cut])
+            pictures["image_grid_hws"] = [p.grid_hw for p in cut]
         with torch.no_grad():
             table = model(ids[None], **pictures).logits[0].log_softmax(-1)
         own = torch.tensor(one.loss_mask).nonzero().flatten()
@@ -125,6 +169,7 @@ def test_packed_loss_equals_unpacked(processor, tiny_checkpoint):
 
 def train(rank, world_size, given, rendezvous):
     """Train as an actor does; the counts, the progress and the examples seen in each batch."""
+    sft_rank.ray = WITHOUT_RAY
     seen = []
     collate = PackingCollator.__call__
 
@@ -165,7 +210,7 @@ def runs(tiny_checkpoint, tmp_path_factory):
 
 def test_one_process_trains(runs, processor, tiny_checkpoint):
     out, [(counts, rows, seen)] = runs["one"]
-    assert counts == {"examples": 12, "dropped": 1}
+    assert counts == {"examples": 12, "dropped": 1, "images_decoded": 3, "images_distinct": 3}
     assert sorted(chain(*seen)) == list(range(12))
     assert [row["step"] for row in rows] == [0, 1, 2]
     expected = loss_by_hand(processor, tiny_checkpoint, seen[0])
@@ -190,8 +235,14 @@ def weights(folder):
 def test_two_processes_equal_one(runs, kind):
     out, answers = runs[kind]
     _, [(_, expected, together)] = runs["one"]
-    for counts, rows, _ in answers:
-        assert counts == {"examples": 12, "dropped": 1}
+    for counts, rows, seen in answers:
+        pictured = sum(number % 4 == 1 for number in chain(*seen))
+        assert counts == {
+            "examples": 12,
+            "dropped": 1,
+            "images_decoded": pictured,
+            "images_distinct": pictured,
+        }
         for row, other in zip(rows, expected, strict=True):
             assert row["loss"] == pytest.approx(other["loss"], abs=NATS)
             assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=OF_NORM)
@@ -208,14 +259,12 @@ def test_nothing_short_enough_is_an_error(tiny_checkpoint, tmp_path):
     given = replace(given, examples=[examples()[LONG]] * 4)
     [(said, _, _)] = ranks.run(train, 1, given, address())
     assert "ValueError" in said
-    assert "sft.max_tokens (400)" in said
+    assert "sft.max_conversation_tokens (400)" in said
     assert not (tmp_path / "out" / "weights").exists()
 
 
 def not_finite(rank, world_size, given, rendezvous):
-    import thinking_rl.sft as module
-
-    build = module.build_model
+    build = sft_rank.build_model
 
     def spoilt(*arguments):
         model = build(*arguments)
@@ -223,7 +272,7 @@ def not_finite(rank, world_size, given, rendezvous):
             model.language_model.lm_head.weight.mul_(float("inf"))
         return model
 
-    module.build_model = spoilt
+    sft_rank.build_model = spoilt
     return train(rank, world_size, given, rendezvous)
 
 

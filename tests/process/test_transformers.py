@@ -110,6 +110,6 @@ def test_transformers_loads_generates_and_saves_in_a_fresh_process(tiny_checkpoi
         [sys.executable, "-c", FRESH_PROCESS, tiny_checkpoint, tmp_path / "saved"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert ended.stdout.strip().endswith("done"), ended.stderr[-3000:]

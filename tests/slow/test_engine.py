@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks.agreement import SAMPLING, Reference, agreement, problems, render_problems
-from rollouts.collect import Prompt, collect, render_prompt
+from benchmarks.agreement import (
+    SAMPLING,
+    LocalEngine,
+    Reference,
+    agreement,
+    problems,
+    render_problems,
+)
+from rollouts.collect import collect
 from rollouts.engine import Engine
-from thinking_rl.types import FinishReason, Problem
+from rollouts.prompts import Prompt, Sampling, render_prompt
+from thinking_rl.types import FinishReason, Group, Problem
 
 TOLERANCE = 5e-4
 
 
 @pytest.fixture
 def prompts(reference: Reference) -> dict[str, Prompt]:
-    return render_problems(reference.processor)
+    return render_problems(reference.processor, reference.images)
+
+
+def sample(
+    engine: Engine, reference: Reference, prompt: Prompt, sampling: Sampling = SAMPLING
+) -> Group:
+    """The engine's responses to one prompt."""
+    local = LocalEngine(engine, reference.images)
+    (group,) = collect(local, reference.processor, [prompt], sampling)
+    return group
 
 
 @pytest.mark.parametrize("kind", problems())
@@ -54,7 +72,7 @@ def test_old_weights_disagree(engine: Engine, reference: Reference, prompts) -> 
 
 def test_segments_carry_the_version(engine: Engine, reference: Reference, prompts) -> None:
     reference.publish(engine)
-    (group,) = collect(engine, reference.processor, [prompts["text"]], SAMPLING)  # pyright: ignore[reportArgumentType]
+    group = sample(engine, reference, prompts["text"])
     versions = {segment.policy_version for t in group.trajectories for segment in t.segments}
     assert versions == {engine.version}
 
@@ -72,7 +90,7 @@ def test_media_placeholders_are_never_sampled(
         head[media, 0] = 2.0
     reference.publish(engine)
     for kind in ("text", "one image"):
-        (group,) = collect(engine, reference.processor, [prompts[kind]], SAMPLING)  # pyright: ignore[reportArgumentType]
+        group = sample(engine, reference, prompts[kind])
         sampled = [token for t in group.trajectories for token in t.response_ids]
         logprobs = [value for t in group.trajectories for value in t.logprobs]
         assert media not in sampled
@@ -86,8 +104,8 @@ def test_requests_end_at_a_stop_token_or_the_limit(
     engine: Engine, reference: Reference, prompts
 ) -> None:
     stops = set(engine.settings.stop_token_ids)
-    sampling = replace(SAMPLING, samples=32, max_tokens=200)
-    (group,) = collect(engine, reference.processor, [prompts["text"]], sampling)  # pyright: ignore[reportArgumentType]
+    sampling = replace(SAMPLING, samples=32, max_response_tokens=200)
+    group = sample(engine, reference, prompts["text"], sampling)
     for trajectory in group.trajectories:
         stopped = trajectory.finish_reason is FinishReason.STOP
         assert stopped == (trajectory.response_ids[-1] in stops)
@@ -99,53 +117,82 @@ def test_requests_end_at_a_stop_token_or_the_limit(
 
 
 def test_a_seed_fixes_a_request(engine: Engine, reference: Reference, prompts) -> None:
-    request = replace(
-        prompts["one image"].request(SAMPLING, reference.processor.media_token_id), seed=7
-    )
-    first, again = engine.generate([request])[0], engine.generate([request])[0]
-    other = engine.generate([replace(request, seed=8)])[0]
+    local = LocalEngine(engine, reference.images)
+    request = replace(prompts["one image"].request(SAMPLING), seed=7)
+    first, again = local.generate([request])[0], local.generate([request])[0]
+    other = local.generate([replace(request, seed=8)])[0]
     ids = [[one.segment.token_ids for one in answers] for answers in (first, again, other)]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_answers_come_in_the_order_of_requests(
+    engine: Engine, reference: Reference, prompts
+) -> None:
+    """Requests of unlike numbers of samples, which end at unlike times."""
+    local = LocalEngine(engine, reference.images)
+    greedy = replace(SAMPLING, samples=1, temperature=0.0)
+    alone = {kind: sample(engine, reference, prompts[kind], greedy) for kind in prompts}
+    requests = [
+        replace(prompts[kind].request(greedy), max_response_tokens=length)
+        for kind, length in zip(prompts, (24, 3, 12, 1), strict=True)
+    ]
+    requests.append(prompts["text"].request(replace(SAMPLING, samples=5)))
+    answers = local.generate(requests)
+    assert [len(one) for one in answers] == [1, 1, 1, 1, 5]
+    for kind, (answer,) in zip(prompts, answers, strict=False):
+        ids = answer.segment.token_ids
+        assert ids == alone[kind].trajectories[0].response_ids[: len(ids)]
+    assert local.generate([]) == []
 
 
 def test_a_response_fills_what_room_there_is(engine: Engine, reference: Reference, prompts) -> None:
     length = engine.settings.max_model_tokens - 3
     ids = (prompts["text"].token_ids * 50)[:length]
-    request = prompts["text"].request(SAMPLING, reference.processor.media_token_id)
-    (answers,) = engine.generate([replace(request, prompt_ids=ids, collapsed_ids=ids)])
+    request = prompts["text"].request(SAMPLING)
+    (answers,) = engine.generate([replace(request, prompt_ids=ids)], {})
     assert max(len(one.segment.token_ids) for one in answers) == 3
 
 
 def test_a_prompt_without_room_is_refused(engine: Engine, reference: Reference) -> None:
     problem = Problem("long", "word " * 400, "1")
-    prompt = render_prompt(reference.processor, problem)
+    prompt = render_prompt(reference.processor, reference.images, problem)
     with pytest.raises(ValueError, match=r"a prompt has \d+ tokens and rollout.max_model_tokens"):
-        collect(engine, reference.processor, [prompt], SAMPLING)  # pyright: ignore[reportArgumentType]
+        sample(engine, reference, prompt)
 
 
 def test_placeholders_must_match_the_pictures(
     engine: Engine, reference: Reference, prompts
 ) -> None:
-    prompt, other = prompts["one image"], prompts["shrunk image"]
-    needed, wrong = other.images[0].num_tokens, prompt.images[0].num_tokens
-    mixed = replace(prompt, images=other.images, pictures=other.pictures)
-    message = f"has {wrong} image placeholders .* 1 images need {needed}"
-    with pytest.raises(ValueError, match=message):
-        collect(engine, reference.processor, [mixed], SAMPLING)  # pyright: ignore[reportArgumentType]
-    request = mixed.request(SAMPLING, reference.processor.media_token_id)
-    read = len(prompt.token_ids) - wrong + needed
-    message = f"reads a prompt of {read} tokens where the learner reads {len(prompt.token_ids)}"
-    with pytest.raises(ValueError, match=message):
-        engine.generate([request])
+    """Run by run: a right sum is not enough."""
+    one, other, three = prompts["one image"], prompts["shrunk image"], prompts["three images"]
+    wrong, needed = one.images[0].num_tokens, other.images[0].num_tokens
+    turned = three.images[1:] + three.images[:1]
+    runs, others = ([image.num_tokens for image in images] for images in (three.images, turned))
+    assert wrong != needed
+    assert runs != others
+    mistakes = [
+        (replace(one, images=other.images), [wrong], 1, [needed]),
+        (replace(one, images=()), [wrong], 0, []),
+        (replace(one, images=one.images * 2), [wrong], 2, [wrong] * 2),
+        (replace(prompts["text"], images=one.images), [], 1, [wrong]),
+        (replace(three, images=turned), runs, 3, others),
+    ]
+    for prompt, found, count, expected in mistakes:
+        message = (
+            f"a prompt has runs of {found} image placeholders, but its {count} image(s) need "
+            f"{expected}; render prompt and images together"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            sample(engine, reference, prompt)
 
 
 def test_the_engine_goes_on_after_a_bad_request(
     engine: Engine, reference: Reference, prompts
 ) -> None:
-    media = reference.processor.media_token_id
-    good = prompts["text"].request(SAMPLING, media)
-    bad = replace(prompts["one image"].request(SAMPLING, media), images=())
-    with pytest.raises(ValueError, match=r"placeholder|multi-modal|multimodal|prompt of"):
-        engine.generate([good, bad])
-    (answers,) = engine.generate([good])
+    local = LocalEngine(engine, reference.images)
+    good = prompts["text"].request(SAMPLING)
+    bad = replace(prompts["one image"].request(SAMPLING), image_hashes=())
+    with pytest.raises(ValueError, match=r"runs of .* image placeholders, but its 0 image"):
+        local.generate([good, bad])
+    (answers,) = local.generate([good])
     assert len(answers) == SAMPLING.samples

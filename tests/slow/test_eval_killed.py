@@ -37,7 +37,8 @@ def write_problems(folder: Path) -> Path:
 
 
 def command(checkpoint: Path, data: Path, problems: int, out: Path) -> list[str]:
-    options = f"--limit {problems} --samples 2 --max-tokens 32 --max-model-tokens 2048 --chunk 8"
+    options = f"--limit {problems} --samples 2 --chunk 8"
+    options += " --max-response-tokens 32 --max-model-tokens 2048"
     options += " --image-token-limit 256 --dtype float32 --max-sequences 8"
     return [
         *(sys.executable, "-m", "eval.run", str(checkpoint), "--benchmarks", "mathvision"),

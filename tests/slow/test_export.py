@@ -16,21 +16,26 @@ READ = """
 import json, sys
 from dataclasses import replace
 from benchmarks.agreement import engine_settings
-from rollouts.collect import Sampling, render_prompt
+from rollouts.prompts import Sampling, render_prompt
 from thinking_rl.data import fixed_problems
+from thinking_rl.model.image_store import ImageStore
+from thinking_rl.model.images import open_image
 from thinking_rl.model.processing import load_processor
 from thinking_rl.recipe.schema import Source
 
 reader, folder, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3])
 processor = load_processor(folder)
 source = Source(format="procedural", families=["arithmetic", "counting"], levels=[1, 2, 3])
-prompts = [render_prompt(processor, problem) for problem in fixed_problems([source], 5, seed=1)]
+images = ImageStore(processor.image_processor)
+problems = fixed_problems([source], 5, seed=1)
+prompts = [render_prompt(processor, images, problem) for problem in problems]
 assert all(prompt.images for prompt in prompts)
 if reader == "vllm":
     from rollouts.engine import Engine
     engine = Engine(engine_settings(folder, max_model_tokens=512, image_token_limit=None))
-    greedy = Sampling(samples=1, max_tokens=tokens, temperature=0.0)
-    answers = engine.generate([p.request(greedy, processor.media_token_id) for p in prompts])
+    greedy = Sampling(samples=1, max_response_tokens=tokens, temperature=0.0)
+    patches = images.shared([image.hash for prompt in prompts for image in prompt.images])
+    answers = engine.generate([prompt.request(greedy) for prompt in prompts], patches)
     ids = [answer.segment.token_ids for (answer,) in answers]
 else:
     import torch
@@ -45,7 +50,8 @@ else:
         text = auto.apply_chat_template(
             [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
         )
-        batch = auto(images=list(prompt.pictures), text=text, return_tensors="pt")
+        pictures = [open_image(one) for one in prompt.problem.images]
+        batch = auto(images=pictures, text=text, return_tensors="pt")
         assert batch["input_ids"][0].tolist() == list(prompt.token_ids)
         out = model.generate(**batch, do_sample=False, max_new_tokens=tokens)
         ids.append(out[0, len(prompt.token_ids):].tolist())

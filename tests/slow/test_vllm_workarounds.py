@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.agreement import Reference, agreement, render_problems
-from rollouts.collect import render_prompt
+from rollouts.prompts import render_prompt
 from rollouts.vllm_workarounds import REFERENCE_LATENT_NORM_EPS, WorkerExtension
 from thinking_rl.types import Problem
 
@@ -45,7 +45,7 @@ def without(sharp_checkpoint: Path) -> dict:
 
 def largest(engine, reference: Reference, kind: str = "") -> float:
     """Largest difference of log-probs over the prompts whose name holds `kind`."""
-    prompts = render_problems(reference.processor)
+    prompts = render_problems(reference.processor, reference.images)
     chosen = {name: prompt for name, prompt in prompts.items() if kind in name}
     return max(found.largest for found in agreement(engine, reference, chosen).values())
 
@@ -121,7 +121,7 @@ def test_prefix_cache_is_dropped_with_the_old_weights(
     if not engine.llm.llm_engine.vllm_config.cache_config.enable_prefix_caching:
         pytest.skip("vLLM keeps no prefix cache for this model on this machine")
     problem = Problem("long", "three " * 30, "3")  # longer than a block of the cache
-    prompts = {"long": render_prompt(reference.processor, problem)}
+    prompts = {"long": render_prompt(reference.processor, reference.images, problem)}
     assert agreement(engine, reference, prompts)["long"].largest < TOLERANCE  # fills the cache
     reference.change(seed=5)
     with monkeypatch.context() as patch:

@@ -37,7 +37,22 @@ def make(config, seed, length, pictures=(), advantage=1.0):
     ids += [draw.randrange(200) for _ in range(length)]
     own = (2 * length) // 3
     mask = (False,) * (len(ids) - own) + (True,) * own
-    return Conversation(tuple(ids), mask, tuple(one.hash for one in pictures), advantage)
+    return Conversation(tuple(ids), mask, hashes(pictures), advantage)
+
+
+def group(config, seed, prompt, responses, pictures=()):
+    """Responses of these lengths to one prompt of `prompt` tokens after its pictures."""
+    ids = make(config, seed, prompt, pictures).token_ids
+    made = []
+    for number, length in enumerate(responses):
+        own = make(config, 1000 * seed + number, length).token_ids[:length]
+        mask = (False,) * len(ids) + (True,) * length
+        made.append(Conversation(ids + own, mask, hashes(pictures), 1.0 - 0.75 * number))
+    return made
+
+
+def hashes(pictures):
+    return tuple(one.hash for one in pictures)
 
 
 def assorted(config):

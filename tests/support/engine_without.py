@@ -17,21 +17,26 @@ from rollouts import engine, vllm_workarounds
 def rotary(checkpoint: str) -> dict:
     """Least over the prompts of the largest difference of log-probs without the rotary workaround;
     and the eps that vLLM itself gives kv_a_layernorm."""
-    kept = vllm_workarounds.CPU_COMPILATION, vllm_workarounds.WorkerExtension.prepare_model
+    kept = vllm_workarounds.CPU_COMPILATION, vllm_workarounds.LATENT_NORM_EPS
     vllm_workarounds.CPU_COMPILATION = {"custom_ops": ["all"]}
-    eps: set[float] = set()
-
-    def look_first(worker) -> None:
-        modules = worker.model_runner.get_model().named_modules()
-        eps.update(m.variance_epsilon for name, m in modules if name.endswith("kv_a_layernorm"))
-        kept[1](worker)
-
-    vllm_workarounds.WorkerExtension.prepare_model = look_first  # pyright: ignore[reportAttributeAccessIssue]
+    vllm_workarounds.LATENT_NORM_EPS = {}
+    built = engine.Engine(engine_settings(checkpoint))
+    [eps] = built.llm.collective_rpc(correct_eps)
     reference = Reference(checkpoint)
     prompts = render_problems(reference.processor, reference.images)
-    found = agreement(engine.Engine(engine_settings(checkpoint)), reference, prompts)
-    vllm_workarounds.CPU_COMPILATION, vllm_workarounds.WorkerExtension.prepare_model = kept
-    return {"rotary": min(one.largest for one in found.values()), "eps": sorted(eps)}
+    found = agreement(built, reference, prompts)
+    vllm_workarounds.CPU_COMPILATION, vllm_workarounds.LATENT_NORM_EPS = kept
+    return {"rotary": min(one.largest for one in found.values()), "eps": eps}
+
+
+def correct_eps(worker) -> list[float]:
+    """Each eps that vLLM itself gives kv_a_layernorm, which then gets the reference's."""
+    eps: set[float] = set()
+    for name, module in worker.model_runner.get_model().named_modules():
+        if name.endswith("kv_a_layernorm"):
+            eps.add(module.variance_epsilon)
+            module.variance_epsilon = vllm_workarounds.REFERENCE_LATENT_NORM_EPS
+    return sorted(eps)
 
 
 def router(checkpoint: str) -> float:

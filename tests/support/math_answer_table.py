@@ -67,7 +67,7 @@ TABLE: list[Row] = [
      ["5 m", "5 km", "50 cm", "5 kg", "50", "0.05", "5 cm^2", "4 cm", "5 mm"]),
     ("unit", "12", ["12 cm", "12 apples", r"12 \text{ ways}", "12 square units", r"12\text{ units}",
                     r"12 \mathrm{~cm}^{2}", "12 students", r"12 \text{ cm}^2"],
-     ["13 cm", "21 apples", "1 dozen", "twelve hundred", "12^2", "120 cm"]),
+     ["13 cm", "21 apples", "1 million", "twelve hundred", "12^2", "120 cm"]),
     ("unit", r"24 \mathrm{~cm}^2",
      ["24", r"24 \text{ cm}^2", r"24\text{ square centimeters}", "24 cm^2", "24 cm²", "24 sq cm"],
      ["24 cm", r"24 \text{ cm}^3", "42", r"24 \mathrm{~m}^2", "24 m^2"]),

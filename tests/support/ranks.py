@@ -10,7 +10,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["thinking_rl.sft_rank", "torch._dynamo"])
 
 
-def run(function, world_size, *arguments, timeout_s=120):
+def run(function, world_size, *arguments, timeout_s=300):
     """`function(rank, world_size, *arguments)` in one process for each rank; their results in
     order. A rank that fails, or does not end in time, fails the test."""
     pipes = [_context.Pipe(duplex=False) for _ in range(world_size)]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from thinking_rl.files.run_folder import RunFolder
+
 ROOT = Path(__file__).parents[2]
 MARK = "THINKING_RL_TEST_RUN"
 
@@ -37,6 +39,7 @@ rollout: {max_response_tokens: 16, max_model_tokens: 128, max_sequences: 16, agr
 learner: {tokens_per_microbatch: 512, threads: 1}
 rewards:
   workers: 1
+  truncated: graded
   parts: [{grader: REWARDS:vowels}]
 """
 
@@ -47,6 +50,10 @@ def vowels(problem, response):
     """A reward that a random model earns now and then."""
     share = sum(letter in "aeiou" for letter in response) / max(1, len(response))
     return Score(share, correct=share > 0.2)
+
+def brief(problem, response):
+    """Next to nothing for a random model's responses, whose tokens have ten characters each."""
+    return max(0.0, 1 - len(response) / 80)
 
 def constant(problem, response):
     return 0.5
@@ -63,11 +70,17 @@ class ShortRun:
     """A run's folder, and the processes that belong to it."""
 
     folder: Path
+    program: tuple[str, ...] = ("-m", "thinking_rl.train")
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def run_dir(self) -> Path:
         return self.folder / "run"
+
+    @property
+    def left(self) -> RunFolder:
+        """What the run leaves."""
+        return RunFolder(self.run_dir)
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start the run; stdout and stderr are pipes."""
@@ -75,7 +88,7 @@ class ShortRun:
         rewards.write_text(REWARDS)
         recipe = self.folder / "short.yaml"
         recipe.write_text(RECIPE.replace("REWARDS", str(rewards)))
-        command = [sys.executable, "-m", "thinking_rl.train", str(recipe)]
+        command = [sys.executable, *self.program, str(recipe)]
         return subprocess.Popen(
             [*command, f"run_dir={self.run_dir}", *overrides],
             cwd=ROOT,

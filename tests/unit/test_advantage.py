@@ -11,11 +11,11 @@ from thinking_rl.algorithm.advantage import (
     set_advantages,
     trainable,
 )
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 RIGHT = Score(1.0, correct=True)
-WRONG = Score(0.0, correct=False, outcome=Outcome.WRONG)
-FAILED = Score(0.0, outcome=Outcome.NOT_GRADED, error="timeout")
+WRONG = Score(0.0, correct=False)
+FAILED = Score(0.0, error="timeout")
 STOP, UNFINISHED = FinishReason.STOP, FinishReason.UNFINISHED
 
 

@@ -17,6 +17,7 @@ from graded import result
 from thinking_rl import train
 from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT, RELEASED_VISION
 from thinking_rl.plan import plan
+from thinking_rl.plan.inputs import check_model
 from thinking_rl.plan.memory import count_parameters, estimate_memory
 from thinking_rl.recipe.load import load_recipe
 
@@ -199,11 +200,11 @@ def test_dry_run_names_every_problem_at_once(tmp_path: Path, capsys: pytest.Capt
 )
 def test_incomplete_checkpoints(tmp_path: Path, missing: list[str], message: str) -> None:
     folder = checkpoint(tmp_path / "model")
-    assert plan.check_model(str(folder)) == f"2 shards in {folder}"
+    assert check_model(str(folder)) == f"2 shards in {folder}"
     for name in missing:
         (folder / name).unlink()
     with pytest.raises(ValueError, match=message):
-        plan.check_model(str(folder))
+        check_model(str(folder))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
@@ -211,7 +212,7 @@ def test_broken_checkpoint_files_are_named(tmp_path: Path, name: str) -> None:
     folder = checkpoint(tmp_path / "model")
     (folder / name).write_text('{"weight_map": ')
     with pytest.raises(ValueError, match=f"{name}: not readable as JSON"):
-        plan.check_model(str(folder))
+        check_model(str(folder))
 
 
 def test_plan_of_a_checkpoint_on_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,9 @@ def test_ids_are_unique_in_the_mix(tmp_path: Path):
 
 
 def test_examples_carry_their_own_response(tmp_path: Path):
-    for example in example_stream([numbers(tmp_path / "a.jsonl", 9), DIGITS], 0).draw(40):
+    drawn = example_stream([numbers(tmp_path / "a.jsonl", 9), DIGITS], 0).draw(40)
+    assert {example.problem.source for example in drawn} == {"a", "procedural"}
+    for example in drawn:
         if example.problem.source == "a":
             assert example.response == f"r{example.problem.answer}"
         else:

@@ -45,7 +45,7 @@ def undocumented(node: ast.ClassDef) -> list[str]:
 RECORDS_FOUND = records()
 
 
-@pytest.mark.parametrize("name,node", RECORDS_FOUND, ids=[name for name, _ in RECORDS_FOUND])
+@pytest.mark.parametrize(("name", "node"), RECORDS_FOUND, ids=[name for name, _ in RECORDS_FOUND])
 def test_every_field_says_what_it_is(name: str, node: ast.ClassDef) -> None:
     assert ast.get_docstring(node), f"{name} has no docstring"
     assert undocumented(node) == []

@@ -100,9 +100,7 @@ def test_latex_number_keeps_the_official_quirks(latex, value):
     ],
 )
 def test_latex_number_always_returns(latex):
-    start = time.monotonic()
     assert latex_number(latex) is None
-    assert time.monotonic() - start < 2
 
 
 # MATH-Vision
@@ -349,9 +347,19 @@ def test_math500_verdicts(response, answer, correct):
     [mathvision, mmmu, mmmu_pro, mathvista, gsm8k, math500],
     ids=lambda rules: rules.__name__,
 )
-def test_official_rules_are_quick_on_endless_responses(rules, piece):
-    response = piece * (40_000 // len(piece))
-    start = time.monotonic()
-    for one in (problem("3", answer_type="integer"), problem("B", *FOUR)):
-        rules.official(response, one)
-    assert time.monotonic() - start < 3
+def test_work_on_endless_responses_grows_with_their_length(rules, piece):
+    """Sixteen times the length is about sixteen times the work; if it were quadratic, 256 times."""
+    lengths = (10_000, 160_000)
+    short, long = (cpu_seconds(rules, piece * (length // len(piece))) for length in lengths)
+    assert long < 64 * short
+
+
+def cpu_seconds(rules, response):
+    """Of this process alone, the least of three times."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        for one in (problem("3", answer_type="integer"), problem("B", *FOUR)):
+            rules.official(response, one)
+        times.append(time.process_time() - start)
+    return min(times)

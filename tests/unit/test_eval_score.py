@@ -67,6 +67,40 @@ def test_mmmu_loads_by_subject_with_images_in_place(tmp_path, pictures):
         assert problem.question == "Compare <image2> with <image1>."
 
 
+def test_nested_options_are_mended(tmp_path):
+    nested = "[['a', 'b'], 'c', ['d'], None]"
+    row = {"id": "test_History_1", "question": "Which?", "options": nested, "answer": "A"}
+    row["subject"] = "History"
+    path = write_jsonl(tmp_path / "pro.jsonl", [row])
+    (problem,) = get_benchmark("mmmu_pro").load(path, pictures=False)
+    assert problem.choices == ("a, b", "c", "d", "None")
+
+
+def test_rows_that_do_not_fit_are_left_out_and_named(tmp_path, caplog):
+    rows = [{**MATHVISION_ROWS[0], "id": str(number)} for number in range(200)]
+    rows[7]["answer"] = ""
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    problems = get_benchmark("mathvision").load(path, pictures=False)
+    assert [problem.id for problem in problems] == [str(n) for n in range(200) if n != 7]
+    assert "1 of 200 rows do not fit" in caplog.text
+    assert "row 8: answer: missing" in caplog.text
+
+
+def test_too_many_rows_that_do_not_fit_are_an_error(tmp_path):
+    rows = [{**MATHVISION_ROWS[0], "id": str(number)} for number in range(50)]
+    rows[7]["answer"] = ""
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ValueError, match=r"1 of 50 rows do not fit: .*row 8.*more than 1%"):
+        get_benchmark("mathvision").load(path, pictures=False)
+
+
+def test_mmmu_pro_vision_is_scored_without_pictures(tmp_path):
+    row = {"id": "test_Art_1", "options": "['a', 'b']", "answer": "B", "subject": "Art"}
+    path = write_jsonl(tmp_path / "vision.jsonl", [row])
+    (problem,) = get_benchmark("mmmu_pro_vision").load(path, pictures=False)
+    assert problem.choices == ("a", "b")
+
+
 def test_mmmu_pro_vision_needs_no_question(tmp_path):
     row = {"id": "test_Art_1", "image": png("red"), "options": "['a', 'b']", "answer": "B"}
     pq.write_table(pa.Table.from_pylist([{**row, "subject": "Art"}]), tmp_path / "test-0.parquet")

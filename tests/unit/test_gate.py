@@ -291,15 +291,6 @@ def test_scoring_refuses_negative_limits(option: str, capsys: pytest.CaptureFixt
     assert "above 0" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data, responses = tmp_path / "test.jsonl", tmp_path / "responses.jsonl"
-    data.write_text('{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n')
-    responses.write_text('{"id": "0", "response": "2"}\n')
-    arguments = ["gsm8k", str(responses), "--data", str(data), "--workers=1"]
-    assert score_main([*arguments, "--out=/dev/full"]) == 2
-    assert "error: /dev/full: the verdicts could not be written" in capsys.readouterr().err
-
-
 def test_the_first_command_clears_no_earlier_run() -> None:
     assert "overwrite" not in (ROOT / "Makefile").read_text()
 

@@ -1,8 +1,12 @@
 """math_answer: a table of answers, where the answer is read from, and what is refused."""
 
+from collections import Counter
+
+import answer_forms
 import pytest
 from math_answer_table import TABLE
 
+from benchmarks.hostile import as_items, hostile_answers
 from rewards.math_answer import math_answer
 from rewards.reading.extraction import final_answer
 from thinking_rl.types import Outcome, Problem
@@ -67,13 +71,13 @@ PLACES = [
     (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
     (r"\boxed 7 indeed", "7"),
     ("The answer is 12.", "12"),
-    ("The answer is: **12**", "12**"),
+    ("The answer is: **12**", "12"),
     ("First the answer is 3. Correction: the answer is 4. Done", "4"),
     ("The final answer is $\\frac{1}{2}$.", r"$\frac{1}{2}$"),
     ("Answer: 17 cm", "17 cm"),
-    ("we find\nx = 3 + 4 = 7", "7"),
+    ("we find\nx = 3 + 4 = 7", "x = 3 + 4 = 7"),
     ("She has 18 left\n#### 18", "18"),
-    ("Thus the value is $x^2$.", "x^2"),
+    ("Thus the value is $x^2$.", "$x^2$"),
     ("12", "12"),
     ("a\n\n  b  \n", "b"),
     (r"◁think▷maybe \boxed{1}◁/think▷It is \boxed{2}.", "2"),
@@ -125,15 +129,60 @@ def test_choices(expected, response, right):
     assert verdict is (Outcome.RIGHT if right else Outcome.WRONG)
 
 
-def test_too_large_is_not_graded_and_not_wrong():
+def test_too_large_is_wrong_and_the_reason_is_kept():
     score = math_answer(Problem("p", "", "3"), r"\boxed{9^{9^{9^{9}}}}")
-    assert score.outcome is Outcome.NOT_GRADED
-    assert score.correct is None
-    assert score.error
+    assert score.outcome is Outcome.WRONG
+    assert score.error is None
+    assert "too large" in str(score.note)
 
 
 def test_equal_large_powers_are_right():
-    assert grade("7^{7^{7^{7}}}", r"\boxed{7^{7^{7^7}}}") is not Outcome.WRONG
+    assert grade("7^{7^{7^{7}}}", r"\boxed{7^{7^{7^7}}}") is Outcome.RIGHT
+
+
+def test_hostile_answers_are_wrong_and_never_an_error():
+    scores = [math_answer(*item) for item in as_items(hostile_answers())]
+    assert {score.outcome for score in scores} == {Outcome.WRONG}
+
+
+# Forms
+
+FORMS = answer_forms.rows()
+
+
+def test_every_form_has_enough_rows():
+    counts = Counter((row.form, row.kind) for row in FORMS)
+    assert len(FORMS) >= 1500
+    assert {kind for _, kind in counts} == {"right", "wrong", "near"}
+    assert min(counts.values()) >= 10
+
+
+@pytest.mark.parametrize("form", answer_forms.FORMS)
+def test_forms(form):
+    rows = [row for row in FORMS if row.form == form]
+    mistaken = [
+        row
+        for row in rows
+        if (grade(row.gold, row.response, row.choices) is Outcome.RIGHT) != (row.kind == "right")
+    ]
+    assert mistaken == []
+
+
+DOUBTED = [
+    (r"\boxed{12} is wrong.", "denied"),
+    (r"It is not \boxed{12}.", "denied"),
+    (r"\boxed{12}. No, wait.", "taken back"),
+    ("Perhaps the answer is 12.", "not asserted"),
+    ("The answer is 12?", "not asserted"),
+    ("", "no answer"),
+]
+
+
+@pytest.mark.parametrize(("response", "note"), DOUBTED)
+def test_why_an_answer_does_not_count(response, note):
+    score = math_answer(Problem("p", "", "12"), response)
+    assert score.correct is False
+    assert note in str(score.note)
 
 
 def test_nearly_equal_constants_differ():

@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conversations import IMAGES, SHARED, assorted, by_hash, make, picture
+from conversations import IMAGES, LARGE, SHARED, SMALL, assorted, by_hash, group, make, picture
 from torch import nn
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from thinking_rl.learner.packing import pack_row
-from thinking_rl.model import modeling
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.kernels import logprobs as kernel
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.tiny import random_model
 from thinking_rl.model.weights import load_released, model_state, released_names
@@ -97,12 +97,13 @@ def test_released_sizes_and_names():
 def test_norm_epsilons():
     with torch.device("meta"):
         model = KimiVLForConditionalGeneration(KimiVLConfig())
-    for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
-            assert module.eps == 1e-5, name
-        elif hasattr(module, "variance_epsilon"):
-            # As in the reference code, this one norm keeps its class's default.
-            assert module.variance_epsilon == (1e-6 if "kv_a_" in name else 1e-5), name
+    modules = dict(model.named_modules())
+    vision = {module.eps for module in modules.values() if isinstance(module, nn.LayerNorm)}
+    assert vision == {1e-5}
+    text = {n: m.variance_epsilon for n, m in modules.items() if hasattr(m, "variance_epsilon")}
+    # As in the reference code, this one norm keeps its class's default.
+    assert {eps for name, eps in text.items() if "kv_a_" in name} == {1e-6}
+    assert {eps for name, eps in text.items() if "kv_a_" not in name} == {1e-5}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,32 @@ def test_packed_equals_alone(model, config, shares_pictures):
     assert (together - alone).abs().max() < 2e-5
 
 
+def test_prompt_once_equals_prompts_repeated(model, config):
+    """Values, and gradients of every parameter, with and without pictures in the prompt."""
+    conversations = [
+        *group(config, 1, 20, (7, 30, 12), [SHARED, SMALL]),
+        *group(config, 2, 9, (5, 6)),
+        *group(config, 3, 2, (4,), [LARGE]),
+        *group(config, 4, 15, (3, 3, 3, 3), [LARGE]),
+    ]
+    results = []
+    for once in (True, False):
+        row = pack_row(conversations, prompt_once=once)
+        values, entropy = model.token_logprobs(row.packed(IMAGES, "cpu"))
+        factor = row.advantages[row.seq_ids]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad((values * factor).sum(), parameters)
+        results.append((len(row.input_ids), values.detach(), entropy, gradients))
+    (tokens, values, entropy, gradients), (repeated, expected, spread, whole) = results
+    saved = [(len(make(config, 1, 20, [SHARED, SMALL]).token_ids) - 1) * 2, 9, 0]
+    saved.append((len(make(config, 4, 15, [LARGE]).token_ids) - 1) * 3)
+    assert repeated - tokens == sum(saved)
+    assert (values - expected).norm() < 1e-5 * expected.norm()
+    assert (entropy - spread).norm() < 1e-5 * spread.norm()
+    for (name, _), mine, theirs in zip(model.named_parameters(), gradients, whole, strict=True):
+        assert (mine - theirs).norm() < 1e-5 * theirs.norm(), name
+
+
 def test_pictures_matter_and_stay_in_their_places(model, config):
     one, two = picture(1, (4, 6)), picture(2, (4, 6))
     values = [
@@ -199,12 +226,13 @@ def test_forward_agrees_with_the_packed_path(model, config):
     torch.testing.assert_close(packed_loss, loss, atol=1e-5, rtol=1e-5)
 
 
-def test_log_probs_do_not_depend_on_the_chunk(model, config, monkeypatch):
+def test_log_probs_do_not_depend_on_the_blocks(model, config, monkeypatch):
     whole = logprobs(model, assorted(config))
     whole.sum().backward()
     gradient = model.language_model.lm_head.weight.grad.clone()
     model.zero_grad()
-    monkeypatch.setattr(modeling, "LOGPROB_CHUNK", 7)
+    monkeypatch.setattr(kernel, "TOKENS", 7)
+    monkeypatch.setattr(kernel, "VOCABULARY", 100)
     cut = logprobs(model, assorted(config))
     cut.sum().backward()
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)

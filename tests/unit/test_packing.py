@@ -1,14 +1,14 @@
-import random
 from dataclasses import replace
 
 import pytest
 import torch
-from conversations import IMAGES, LARGE, SHARED, SMALL, assorted, by_hash, make, picture
+from conversations import IMAGES, LARGE, SHARED, SMALL, assorted, by_hash, group, make, picture
 
+from thinking_rl.learner.cost import Cost
 from thinking_rl.learner.group import deal, hashes_of
 from thinking_rl.learner.packing import pack_row, split_by_tokens
-from thinking_rl.model.attention import SegmentLayout, attend
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.types import Conversation
 
 MEDIA = 500
 
@@ -83,7 +83,7 @@ def test_split_by_tokens():
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_work_is_dealt_in_as_many_rows_for_each_rank(config, world_size):
     conversations = assorted(config)
-    dealt = deal(conversations, tokens_per_row=40, world_size=world_size)
+    dealt = deal(conversations, 40, world_size, Cost(100.0), prompt_once=False)
     assert len(dealt) == world_size
     assert len({len(share) for share in dealt}) == 1
     assert sorted(i for share in dealt for row in share for i in row) == [0, 1, 2, 3, 4]
@@ -99,22 +99,40 @@ def test_work_is_dealt_in_as_many_rows_for_each_rank(config, world_size):
         assert hashes_of(packed) == list(dict.fromkeys(wanted))
 
 
-@pytest.mark.parametrize(("causal", "max_padding"), [(True, 0.0), (True, 0.2), (False, 0.0)])
-def test_attention_stays_within_its_segment(causal, max_padding):
-    draw = random.Random(0)
-    lengths = [draw.choice([1, 2, 9, 10, 11, 30]) for _ in range(25)]
-    generator = torch.Generator().manual_seed(0)
-    q, k = (torch.randn(sum(lengths), 2, 8, generator=generator) for _ in range(2))
-    v = torch.randn(sum(lengths), 2, 5, generator=generator)
-    layout = SegmentLayout(lengths, "cpu", max_padding=max_padding)
-    assert len(layout.buckets) < len(set(lengths)) + (max_padding == 0)
-    measured = attend(q, k, v, layout, causal=causal, scale=0.3)
-    at = 0
-    for length in lengths:
-        mine = slice(at, at + length)
-        scores = torch.einsum("ihd,jhd->hij", q[mine], k[mine]) * 0.3
-        if causal:
-            scores += torch.full((length, length), -torch.inf).triu(1)
-        expected = torch.einsum("hij,jhd->ihd", scores.softmax(-1), v[mine])
-        torch.testing.assert_close(measured[mine], expected, atol=1e-5, rtol=1e-5)
-        at += length
+def test_neighbours_share_their_prompt(config):
+    family, other = group(config, 9, 9, (3, 5), [SHARED]), group(config, 4, 4, (2,))
+    row = pack_row([*family, *other], prompt_once=True)
+    prompt, alone = len(family[0].token_ids) - 3, len(other[0].token_ids)
+    assert row.lengths == (prompt - 1, 1 + 3, 1 + 5, alone)
+    assert row.prefixes == (-1, 0, 0, -1)
+    assert row.image_order == (0,)
+    assert row.seq_ids.tolist() == [0] * 3 + [1] * 5 + [2] * 2
+    targets = [
+        t
+        for one in (*family, *other)
+        for t, own in zip(one.token_ids, one.loss_mask, strict=True)
+        if own
+    ]
+    assert row.input_ids[row.positions].tolist() == targets
+    assert row.packed(IMAGES, "cpu").prefixes == row.prefixes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_hashes": (LARGE.hash,)},
+        {"token_ids": (7,) * 40},
+        {"loss_mask": (False,) * 20 + (True,) * 20},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_unlike_prompts_are_not_shared(config, change):
+    one = replace(make(config, 3, 40), token_ids=(1,) * 40, loss_mask=(False,) * 30 + (True,) * 10)
+    row = pack_row([one, replace(one, **change)], prompt_once=True)
+    assert row.lengths == (40, 40)
+    assert row.prefixes == (-1, -1)
+
+
+def test_one_token_prompts_are_not_shared():
+    one = Conversation((1, 2, 3), (False, True, True))
+    assert pack_row([one, one], prompt_once=True).lengths == (3, 3)

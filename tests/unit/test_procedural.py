@@ -356,13 +356,16 @@ def test_readings_in_chart_chains_are_true(level: int):
         heights, colours = bars(problem)
         truth = re.sub(r"\d+\? No, ", "", response)
         letters = "ABCDEFGH"
-        for letter, height in re.findall(r"\b([A-H]): (\d+)\.", truth):
+        single = re.findall(r"\b([A-H]): (\d+)\.", truth)
+        for letter, height in single:
             assert heights[letters.index(letter)] == int(height)
         ends = re.findall(r"([A-H]) ends at (\d+)\.", truth)
         assert len(ends) == (6 if level == 4 else 0)
         for letter, value in ends:
             assert heights[letters.index(letter)] * unit(problem) == int(value)
-        for colour, numbers in re.findall(r"The (\w+) bars: ([\d+]+)=\d+\.", truth):
+        sums = re.findall(r"The (\w+) bars: ([\d+]+)=\d+\.", truth)
+        assert single or ends or sums
+        for colour, numbers in sums:
             expected = [h for h, c in zip(heights, colours, strict=True) if c == colour]
             assert list(map(int, numbers.split("+"))) == expected
 

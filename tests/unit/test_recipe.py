@@ -177,7 +177,7 @@ def test_recipes_cannot_be_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_load_and_are_short(path: Path, tmp_path: Path) -> None:
+def test_shipped_recipes_load(path: Path, tmp_path: Path) -> None:
     for name in (
         "mathvision/train",
         "mathvision/testmini",
@@ -188,8 +188,4 @@ def test_shipped_recipes_load_and_are_short(path: Path, tmp_path: Path) -> None:
         file = tmp_path / f"{name}.jsonl"
         file.parent.mkdir(exist_ok=True)
         file.touch()
-    recipe = load_recipe(path, [f"data_dir={tmp_path}"])
-    assert isinstance(recipe, Recipe)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 80
-    assert max(map(len, lines)) <= 100
+    assert isinstance(load_recipe(path, [f"data_dir={tmp_path}"]), Recipe)

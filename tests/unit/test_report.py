@@ -22,6 +22,7 @@ from thinking_rl.report.card import model_card
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.progress import Reporter
 from thinking_rl.report.summary import write_summary
+from thinking_rl.report.trackers import open_trackers
 
 
 @pytest.fixture
@@ -88,7 +89,8 @@ def test_metrics_survive_a_restart_and_a_torn_row(tmp_path: Path) -> None:
 def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    writer = MetricsWriter(RunFolder(tmp_path))
+    board = open_trackers(["tensorboard"], RunFolder(tmp_path), {})
+    writer = MetricsWriter(RunFolder(tmp_path), board)
     writer.write("rl", {"iteration": 2}, {"reward": 0.25, "kl": math.nan, "note": "x"})
     writer.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -119,7 +121,7 @@ def test_plain_progress_of_fast_steps_is_thinned_but_ends_complete(
 ) -> None:
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 3600.0)
     reporter = Reporter(folder(recipe), recipe, plain)
-    with reporter.stage("sft", 50):
+    with reporter.stage("sft", 50, unit="step"):
         for step in range(50):
             reporter.step(step, {"loss": 1.0})
     reporter.close()

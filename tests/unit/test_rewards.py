@@ -1,9 +1,6 @@
 """The registry, the smaller graders, the length reward and the command line."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +11,13 @@ from rewards.choice import choice
 from rewards.format import format as format_reward
 from rewards.grade import read_rows
 from rewards.mathvista import mathvista
+from rewards.mathvista_strict import mathvista_strict
 from rewards.open_answer import open_answer
-from rewards.processes.process import ROOT
+from rewards.open_answer_strict import open_answer_strict
 from rewards.repetition import repetition
+from rewards.truncation import readable, settled
 from thinking_rl.algorithm.length import length_rewards
-from thinking_rl.types import Problem
+from thinking_rl.types import FinishReason, Outcome, Problem, Score, Segment, Trajectory
 
 DATA = os.environ.get("THINKING_RL_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="THINKING_RL_DATA is not set")
@@ -39,6 +38,24 @@ def test_other_specs_resolve(tmp_path, monkeypatch):
     for spec in ("mine.py:good", f"{tmp_path}/mine.py:good", "benchmarks.hostile:returns_nan"):
         registry.check(spec)
         assert callable(registry.resolve(spec))
+
+
+def test_a_file_with_a_dataclass_a_pickle_and_a_neighbour_loads(tmp_path):
+    (tmp_path / "neighbour_of_mine.py").write_text("BONUS = 0.25\n")
+    for name in ("mine_too", "rewards"):  # the second has the name of a package that is loaded
+        (tmp_path / f"{name}.py").write_text(
+            "from __future__ import annotations\n"
+            "import pickle\nfrom dataclasses import dataclass\n"
+            "from neighbour_of_mine import BONUS\n"
+            "@dataclass\nclass Item:\n    value: float = BONUS\n"
+            "def good(problem, response):\n"
+            "    return pickle.loads(pickle.dumps(Item())).value\n"
+            "def other(problem, response):\n    return Item()\n"
+        )
+        function = registry.resolve(f"{tmp_path}/{name}.py:good")
+        assert function(None, "") == 0.25
+        assert registry.resolve(f"{tmp_path}/{name}.py:other").__module__ == function.__module__
+    assert registry.resolve("math_answer").__module__ == "rewards.math_answer"
 
 
 @pytest.mark.parametrize(
@@ -72,17 +89,6 @@ def test_entry_points_are_found(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     registry.check("short")
     assert registry.resolve("short").__name__ == "short"
-
-
-def test_checking_a_name_loads_nothing_heavy():
-    program = (
-        "import sys; from rewards.registry import check; check('math_answer')\n"
-        "print([name for name in ('torch', 'ray', 'vllm', 'sympy') if name in sys.modules])"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
-    assert result.stdout.strip() == "[]", result.stderr
 
 
 # Smaller graders
@@ -175,6 +181,78 @@ def test_mathvista_choice():
     assert [mathvista(problem, text).correct for text in said] == [True] * 3 + [False] * 3
 
 
+HEDGED = ("[4, 5, 6]", "4, 5 or 6", "It is 4 or 5.", "not 5", "1 2 3 4 5 6", "5 or more")
+
+
+@pytest.mark.parametrize("response", HEDGED)
+def test_strict_twins_take_no_lists(response):
+    assert not open_answer_strict(Problem("p", "", "5"), response).correct
+    metadata = {"question_type": "free_form", "answer_type": "integer"}
+    assert not mathvista_strict(Problem("p", "", "5", metadata=metadata), response).correct
+
+
+def test_strict_twins_take_the_answer_itself():
+    assert open_answer_strict(Problem("p", "", "['MgS', '$MgS$']"), "The answer is MgS.").correct
+    assert (
+        open_answer_strict(Problem("p", "", "24.32"), "The result is 24.3201 kJ").correct is False
+    )
+    assert open_answer_strict(Problem("p", "", "24.32"), r"\boxed{24.324}").correct
+    assert open_answer(Problem("p", "", "Hormone"), "no hormone").correct
+    assert not open_answer_strict(Problem("p", "", "Hormone"), "no hormone").correct
+    metadata = {"question_type": "free_form", "answer_type": "float", "precision": 1}
+    assert mathvista_strict(Problem("p", "", "1.2", metadata=metadata), r"\boxed{1.24}").correct
+    assert not mathvista_strict(Problem("p", "", "1.2", metadata=metadata), r"\boxed{1.26}").correct
+    metadata = {"question_type": "free_form", "answer_type": "list"}
+    problem = Problem("p", "", "[1, 2]", metadata=metadata)
+    assert mathvista_strict(problem, "The answer is [1,2]").correct
+    assert not mathvista_strict(problem, "The answer is [2, 1] [1, 2]").correct
+
+
+# Truncated responses
+
+
+def cut(text, reason=FinishReason.LENGTH):
+    return Trajectory("p", (1,), (), (Segment((7,), (-0.5,), 0),), text, reason)
+
+
+CLOSED, OPEN, BARE = "◁think▷a◁/think▷5", "◁think▷a 5", "5"
+
+
+@pytest.mark.parametrize(
+    ("truncated", "thinking", "text", "reason", "outcome"),
+    [
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.WRONG),
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.REPETITION, Outcome.WRONG),
+        ("wrong", "closed_if_opened", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+        ("masked", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.NOT_GRADED),
+        ("masked", "closed_if_opened", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+        ("graded", "closed_if_opened", CLOSED, FinishReason.LENGTH, Outcome.RIGHT),
+        ("graded", "closed_if_opened", OPEN, FinishReason.LENGTH, Outcome.WRONG),
+        ("graded", "ignored", OPEN, FinishReason.LENGTH, Outcome.RIGHT),
+        ("wrong", "closed_if_opened", BARE, FinishReason.STOP, Outcome.RIGHT),
+        ("wrong", "required", BARE, FinishReason.STOP, Outcome.WRONG),
+        ("wrong", "required", CLOSED, FinishReason.STOP, Outcome.RIGHT),
+    ],
+)
+def test_truncated_responses(truncated, thinking, text, reason, outcome):
+    score = settled(cut(text, reason), Score(1.0, True, "5"), truncated, thinking)
+    assert score.outcome is outcome
+    assert score.value == (1.0 if outcome is Outcome.RIGHT else 0.0)
+
+
+def test_a_cut_response_keeps_its_penalties_and_its_failure():
+    trajectory = cut(CLOSED)
+    assert settled(trajectory, Score(-0.3), "wrong", "required").value == -0.3
+    failed = Score(0.0, error="timeout")
+    assert settled(trajectory, failed, "wrong", "required") is failed
+
+
+def test_thinking_that_is_ignored_is_read():
+    assert readable(OPEN, "ignored") == "a 5"
+    assert readable(OPEN, "required") == OPEN
+    assert readable(CLOSED, "ignored") == CLOSED
+
+
 @pytest.mark.parametrize(
     ("response", "value"),
     [
@@ -224,34 +302,6 @@ def test_length_rewards_need_a_verdict_each():
 # The command line
 
 
-def run_grade(rows: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "rewards.grade", *arguments],
-        input=rows,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-    )
-
-
-def test_grade_command():
-    rows = [
-        {"id": "a", "response": r"\boxed{1/2}", "answer": "0.5"},
-        {"id": 2, "response": r"\boxed{A}", "answer": "B", "choices": ["1", "2"]},
-        {"id": "c", "response": r"\boxed{9^{9^{9^9}}}", "answer": "1"},
-    ]
-    result = run_grade("\n".join(map(json.dumps, rows)), "--grader", "math_answer")
-    graded = [json.loads(line) for line in result.stdout.splitlines()]
-    assert result.returncode == 0, result.stderr
-    assert [row["id"] for row in graded] == ["a", "2", "c"]
-    assert [row["outcome"] for row in graded] == ["right", "wrong", "not_graded"]
-    assert graded[0]["value"] == 1.0
-    assert graded[0]["extracted"] == "1/2"
-    assert graded[0]["parts"] == {"math_answer": 1.0}
-    assert "too large" in graded[2]["error"]
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -267,14 +317,6 @@ def test_bad_rows_are_named(line, message):
         read_rows(['{"id": 1, "answer": "x", "response": "y"}', line])
 
 
-def test_grade_command_reports_errors_without_a_traceback():
-    for rows, arguments in (("{\n", ()), ("", ("--grader", "nothing"))):
-        result = run_grade(rows, *arguments)
-        assert result.returncode == 2
-        assert result.stderr.startswith("error: ")
-        assert "Traceback" not in result.stderr
-
-
 # Recorded answers
 
 
@@ -282,7 +324,7 @@ def test_grade_command_reports_errors_without_a_traceback():
 def test_agreement_with_recorded_verdicts():
     assert DATA is not None
     agree = grading.recorded(Path(DATA))["agree"]
-    assert agree["choice"] == 847
+    assert agree["choice"] == 846  # one response lists all options
     assert agree["open_answer"] == 53
     assert agree["mathvista"] >= 989  # the others are options guessed from unlike texts
 

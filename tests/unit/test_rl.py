@@ -21,10 +21,10 @@ from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates, length_weight, minibatches
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
-RIGHT, WRONG = Score(1.0, True), Score(0.0, False, Outcome.WRONG)
-LOST = Score(0.0, None, Outcome.NOT_GRADED, error="timeout")
+RIGHT, WRONG = Score(1.0, True), Score(0.0, False)
+LOST = Score(0.0, error="timeout")
 UNJUDGED = Score(0.5, None)
 
 
@@ -187,7 +187,7 @@ def test_a_publication_wakes_sends_and_proves(asked, monkeypatch: pytest.MonkeyP
         "prove",
     ]
     monkeypatch.setattr(publish, "measure", lambda *_: Agreement(2e-6, 0.0, 1, "token 3"))
-    with pytest.raises(AgreementError, match="^after publication 6: "):
+    with pytest.raises(AgreementError, match=r"^after publication 6: "):
         publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from thinking_rl.algorithm.sampler import PrioritizedSampler, UniformSampler
-from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Segment, Trajectory
+from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 
 def make_problem(name, level=None):
@@ -13,9 +13,9 @@ def make_problem(name, level=None):
 
 def make_group(problem, verdicts, reason=FinishReason.STOP):
     """True: right, False: wrong, None: could not be graded."""
-    outcomes = {True: Outcome.RIGHT, False: Outcome.WRONG, None: Outcome.NOT_GRADED}
+    errors = {True: None, False: None, None: "timeout"}
     trajectory = Trajectory(problem.id, (1,), (), (Segment((2,), (-1.0,), 0),), "text", reason)
-    scores = tuple(Score(float(bool(v)), correct=v, outcome=outcomes[v]) for v in verdicts)
+    scores = tuple(Score(float(bool(v)), correct=v, error=errors[v]) for v in verdicts)
     return Group(problem, (trajectory,) * len(verdicts), scores)
 
 

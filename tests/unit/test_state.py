@@ -47,14 +47,6 @@ def test_the_furthest_whole_checkpoint_is_found(tmp_path: Path) -> None:
     assert (str(warmup), str(fourth)) == ("after the warm-up", "after RL iteration 4")
 
 
-def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
-    for iteration in (90, 100, 110):
-        save(tmp_path, f"iteration_{iteration:05d}", iteration)
-    RunFolder(tmp_path).drop_old_checkpoints()
-    kept = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["iteration_00100", "iteration_00110"]
-
-
 @pytest.mark.parametrize("text", ["{", "[]", '{"iteration": 1, "color": 2}'])
 def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
     saved = save(tmp_path, "iteration_00001", 1)

@@ -72,7 +72,7 @@ def _with_advantages(group: Group, length_weight: float) -> Group:
         if not all(map(math.isfinite, rewards)):
             raise ValueError(
                 f"rewards of problem {group.problem.id!r} must be finite, got {rewards}; "
-                "a grader that cannot tell should say so with Outcome.NOT_GRADED"
+                "a grader that cannot tell should return a Score with an error"
             )
         for index, advantage in zip(indices, mean_baseline(rewards), strict=True):
             advantages[index] = advantage
@@ -89,10 +89,13 @@ class GroupCounts:
     """
 
     total: int
+    """All groups."""
     with_signal: int
     """Some response moves the policy."""
     all_right: int
+    """Every response that counts is right."""
     all_wrong: int
+    """Every response that counts is wrong."""
     not_graded: int
     """Fewer than two responses could be graded."""
 

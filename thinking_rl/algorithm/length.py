@@ -10,7 +10,10 @@ def length_rewards(lengths: Sequence[int], correct: Sequence[bool]) -> list[floa
 
     With lambda = 0.5 - (length - shortest) / (longest - shortest), a right answer earns lambda
     and a wrong one min(0, lambda); all earn 0 where every response is equally long. Lengths are
-    in tokens. Raises ValueError where the two sequences differ in length.
+    in tokens.
+
+    Raises:
+        ValueError: the two sequences differ in length.
     """
     if len(lengths) != len(correct):
         raise ValueError(f"{len(lengths)} lengths for {len(correct)} verdicts")

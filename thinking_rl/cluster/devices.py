@@ -36,8 +36,11 @@ class Cluster:
     """Ray options of every actor of a run."""
 
     engines: list[dict[str, Any]]
+    """Of each engine."""
     learners: list[dict[str, Any]]
+    """Of each learner worker, in the order of their ranks."""
     on_cpu: bool
+    """Whether the cluster has no GPU, so that all actors share the cores."""
     threads: int
     """CPU threads of each engine, and of each learner worker that is not told otherwise."""
 

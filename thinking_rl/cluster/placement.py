@@ -15,10 +15,15 @@ class Placement:
     """How many actors there are, and what they share. The words are those of the recipe."""
 
     engines: int = 1
+    """vLLM engines."""
     tensor_parallel: int = 1
+    """GPUs that each engine's weights are split over."""
     learners: int = 0
+    """Learner workers; 0 where nothing is trained."""
     shared: bool = False
+    """Whether engine i and learner worker i take turns on one GPU."""
     ray_address: str | None = None
+    """Of a running Ray cluster to join; None: Ray is started."""
 
 
 def placement_of(recipe: Recipe) -> Placement:

@@ -36,7 +36,11 @@ def listen_again() -> None:
 
 
 def check_stop() -> None:
-    """Raises KeyboardInterrupt where the user has asked to stop. Whoever waits asks this often."""
+    """Stop where the user has asked for it. Whoever waits calls this often.
+
+    Raises:
+        KeyboardInterrupt: the user has asked to stop.
+    """
     if _asked:
         raise KeyboardInterrupt
 

@@ -21,7 +21,9 @@ class Waiter:
     """Waits for actors of one kind: what they are called in errors, and what is raised for them."""
 
     name: str
+    """What errors call an actor, with its number after it."""
     error: type[RuntimeError]
+    """Raised where an actor failed, died, or did not answer in time."""
     passed_on: tuple[type[Exception], ...] = (ValueError,)
     """Errors of the user's making: raised as they are."""
 

@@ -12,5 +12,6 @@ class Example:
     """A problem with a response worth imitating (supervised fine-tuning)."""
 
     problem: Problem
+    """What is asked."""
     response: str
     """The whole assistant turn: `◁think▷...◁/think▷`, then the final answer."""

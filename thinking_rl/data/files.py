@@ -24,6 +24,7 @@ class Row:
     where: str
     """For messages: `file, row N`, counted from 1."""
     values: dict[str, Any]
+    """Column -> what stands in it."""
     root: Path | None
     """Folder that image paths are relative to; None for a hub data set without `image_root`."""
 
@@ -32,7 +33,10 @@ def data_files(source: Source) -> list[Path]:
     """The jsonl and parquet files of a local source, sorted by name.
 
     In a folder whose files are named after splits (`train-00000.parquet`) only those of
-    `source.split` are read. Raises ValueError where there is nothing to read.
+    `source.split` are read.
+
+    Raises:
+        ValueError: there is nothing to read.
     """
     assert source.path is not None  # the recipe sees to it
     path = Path(source.path).expanduser()

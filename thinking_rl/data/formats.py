@@ -37,7 +37,10 @@ def _solution_then_answer(fields: Fields) -> Fields:
 
 
 def _options_as_text(fields: Fields) -> Fields:
-    """MMMU: options are the text of a Python list; the test split hides its answers as `?`."""
+    """MMMU: options are the text of a Python list; the test split hides its answers as `?`.
+
+    A list in place of an option (a row of MMMU-Pro has one) is one option: its members' text.
+    """
     if fields["answer"] == "?":
         raise ValueError("answer: hidden in this split; use `split: validation` or dev")
     options = fields.get("choices")
@@ -46,7 +49,17 @@ def _options_as_text(fields: Fields) -> Fields:
             options = ast.literal_eval(options)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise ValueError(f"options: expected a list, found {options[:80]!r}") from error
+    if isinstance(options, list | tuple):
+        if len(options) == 1 and isinstance(options[0], list | tuple):
+            options = options[0]
+        options = ["None" if option is None else _flat(option) for option in options]
     return {**fields, "choices": options}
+
+
+def _flat(option: Any) -> Any:
+    if isinstance(option, list | tuple):
+        return ", ".join(str(_flat(member)) for member in option)
+    return option
 
 
 FORMATS = {

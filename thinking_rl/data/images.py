@@ -18,7 +18,10 @@ def image_sources(value: Any, root: Path | None) -> list[ImageSource]:
     """The pictures in a column: none, one, or a list of them.
 
     A picture is a path under `root`, encoded bytes, `{"bytes", "path"}` as data sets store it,
-    or a PIL image. Raises ValueError that says what is wrong; the caller adds the row.
+    or a PIL image.
+
+    Raises:
+        ValueError: it is none of these, or a path that cannot be used; the caller adds the row.
     """
     if value is None or value == "":
         return []
@@ -45,10 +48,11 @@ def image_sources(value: Any, root: Path | None) -> list[ImageSource]:
 
 
 def resolve(path: str, root: Path | None) -> Path:
-    """The file that `path` names under `root`.
+    """The file that `path` names under `root`: text from data must not open any other file.
 
-    Raises ValueError where it is missing, or lies outside the folder (by `..`, an absolute path
-    or a symbolic link): text from data must not open any other file.
+    Raises:
+        ValueError: it is missing, or lies outside the folder (by `..`, an absolute path or a
+            symbolic link).
     """
     if root is None:
         raise ValueError(f"image {path!r} is a path in a hub data set; set `image_root:`")

@@ -21,26 +21,36 @@ ROWS_CHECKED = 8
 
 
 def load_problems(
-    source: Source, seed: int | None = None, pictures: bool = True
+    source: Source,
+    seed: int | None = None,
+    pictures: bool = True,
+    left_out: list[str] | None = None,
 ) -> Sequence[Problem]:
     """All problems of a file or hub source (of its first `source.limit` rows).
 
     In the source's order, or shuffled by `seed` where one is given. Ids are the source's own.
     Without `pictures` images are neither needed nor looked for, which is enough for scoring.
-    Raises ValueError that names the file, the row, what was expected and the remedy.
+
+    Raises:
+        ValueError: a file or a row cannot be used; names it, what was expected and the remedy. Rows
+            that do not fit are left out instead where there is a list `left_out` to name them in.
     """
-    problems = [example.problem for example in load_examples(source, pictures=pictures)]
+    examples = load_examples(source, pictures=pictures, left_out=left_out)
+    problems = [example.problem for example in examples]
     if seed is not None:
         random.Random(str(seed)).shuffle(problems)
     return problems
 
 
 def load_examples(
-    source: Source, response_needed: bool = False, pictures: bool = True
+    source: Source,
+    response_needed: bool = False,
+    pictures: bool = True,
+    left_out: list[str] | None = None,
 ) -> list[Example]:
     """Like `load_problems`, each with its response; empty where there is and need be none."""
-    examples = list(_examples(source, source.limit, response_needed, pictures))
-    if not examples:
+    examples = list(_examples(source, source.limit, response_needed, pictures, left_out))
+    if not examples and not left_out:
         raise ValueError(f"{source.path}: the data set is empty")
     seen: dict[str, int] = {}
     for number, example in enumerate(examples, start=1):
@@ -57,8 +67,10 @@ def load_examples(
 def check_source(source: Source, response_needed: bool = False) -> str:
     """Check path, columns and first rows; one line that describes the source.
 
-    Takes well under a second and downloads nothing: a hub data set is only named. Raises
-    ValueError as `load_problems` does.
+    Takes well under a second and downloads nothing: a hub data set is only named.
+
+    Raises:
+        ValueError: as of `load_problems`.
     """
     if source.format == "procedural":
         families = ", ".join(source.families or FAMILIES)
@@ -95,7 +107,11 @@ def _check_mapping(source: Source) -> None:
 
 
 def _examples(
-    source: Source, limit: int | None, response_needed: bool, pictures: bool = True
+    source: Source,
+    limit: int | None,
+    response_needed: bool,
+    pictures: bool = True,
+    left_out: list[str] | None = None,
 ) -> Iterator[Example]:
     _check_mapping(source)
     form, name = FORMATS[source.format], source_name(source)
@@ -108,7 +124,10 @@ def _examples(
                     "no response to learn from; name its column with `columns: {response: ...}`"
                 )
         except ValueError as error:
-            raise ValueError(f"{row.where}: {error}") from error
+            if left_out is None:
+                raise ValueError(f"{row.where}: {error}") from error
+            left_out.append(f"{row.where}: {error}")
+            continue
         yield example
 
 
@@ -117,9 +136,10 @@ def _fields(row: Row, form: Format, mapping: Mapping[str, str], pictures: bool) 
     fields: Fields = {}
     for field in FIELDS:
         columns = (mapping[field],) if field in mapping else form.columns.get(field, ())
-        if not any(column in row.values for column in columns) and (
-            field in mapping or field in ("question", "answer")
-        ):
+        is_needed = field in mapping or field in ("question", "answer")
+        if field == "images" and not pictures:
+            is_needed = False
+        if is_needed and not any(column in row.values for column in columns):
             found = list(row.values)
             raise ValueError(
                 f"no column {' or '.join(columns)} for {field}{did_you_mean(columns[0], found)}; "

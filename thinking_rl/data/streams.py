@@ -59,7 +59,11 @@ class ExampleStream(Iterator[Example]):
         return {"seed": self._seed, "given": dict(zip(self._names, self._given, strict=True))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. Raises ValueError where it is of other data."""
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: it is of other data.
+        """
         if state["seed"] != self._seed or list(state["given"]) != self._names:
             raise ValueError(
                 f"the saved data position is of seed {state['seed']} and sources "
@@ -91,7 +95,11 @@ class ProblemStream(Iterator[Problem]):
         return self._examples.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. Raises ValueError where it is of other data."""
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: it is of other data.
+        """
         self._examples.load_state_dict(state)
 
 
@@ -99,8 +107,10 @@ def problem_stream(sources: Sequence[Source], seed: int) -> ProblemStream:
     """Endless problems to train on, mixed by weight, fixed by seed.
 
     A file or hub source is shuffled anew each epoch; a procedural one gives no picture that is held
-    out or that `example_stream` gives. Ids are `source/id`, unique in the whole mix. Raises
-    ValueError for bad data.
+    out or that `example_stream` gives. Ids are `source/id`, unique in the whole mix.
+
+    Raises:
+        ValueError: a source or a row cannot be used.
     """
     return ProblemStream(sources, seed)
 
@@ -108,7 +118,8 @@ def problem_stream(sources: Sequence[Source], seed: int) -> ProblemStream:
 def example_stream(sources: Sequence[Source], seed: int) -> ExampleStream:
     """Endless conversations to learn from; like `problem_stream`.
 
-    Raises ValueError where a row has no response.
+    Raises:
+        ValueError: a source or a row cannot be used, or a row has no response.
     """
     return ExampleStream(sources, seed)
 

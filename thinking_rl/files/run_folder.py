@@ -42,6 +42,31 @@ class RunFolder:
         return self.path / "responses.jsonl"
 
     @property
+    def images(self) -> Path:
+        """The pictures that those responses show, named by the hash of their bytes."""
+        return self.path / "images"
+
+    @property
+    def index(self) -> Path:
+        """Where which response stands, for who looks at the run; made anew when it is gone."""
+        return self.path / "index.sqlite"
+
+    @property
+    def events(self) -> Path:
+        """What happened beside the steps."""
+        return self.path / "events.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The finished run as one page."""
+        return self.path / "report.html"
+
+    @property
+    def notes(self) -> Path:
+        """What people wrote of its responses: beside the folder, so that it outlives the run."""
+        return self.path.with_name(f"{self.path.name}.notes.jsonl")
+
+    @property
     def not_graded(self) -> Path:
         """Responses that could not be graded, as `rewards.grade` reads them."""
         return self.path / "not_graded.jsonl"
@@ -116,5 +141,7 @@ class RunFolder:
 
     def _all(self) -> Iterator[Path]:
         yield from (self.recipe, self.metrics, self.responses, self.not_graded, self.summary)
-        yield from (self.picture, self.log, self.error_log)
+        yield from (self.picture, self.log, self.error_log, self.events, self.report, self.images)
+        yield from (Path(f"{self.index}{end}") for end in ("", "-wal", "-shm"))
+        yield from (self.path / name for name in ("wandb", "artifacts", "mlflow", "trackio"))
         yield from (self.tensorboard, self.small_model, self.export, self.checkpoints)

@@ -20,19 +20,31 @@ class LearnerSettings:
     """What a rank needs to know of the recipe."""
 
     checkpoint: str
-    """folder of released weights"""
+    """Folder of released weights."""
     learning_rate: float
+    """Of a step that is not given one of its own."""
     tau: float
+    """Strength of the pull towards the reference; 0: none."""
     dtype: str = "float32"
+    """Of the forward pass and of published weights; master weights are float32."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of AdamW's running means of the gradient and of its square."""
     weight_decay: float = 0.0
+    """Share of a weight that a step takes off, in units of the learning rate; 0: none."""
     max_grad_norm: float = 1.0
+    """Largest global norm of the gradient; a larger one is scaled down to it."""
     reset_optimizer: bool = True
+    """Whether each iteration starts with fresh optimizer state."""
     freeze: tuple[str, ...] = ()
+    """Parts that are not trained, as `set_trainable` names them; empty: all are."""
     activation_checkpointing: bool = False
+    """Whether the backward pass computes activations again, to keep fewer."""
     threads: int = 1
+    """CPU threads of a rank."""
     timeout_s: float = 3600.0
+    """Longest wait, in seconds, for a call to the ranks and for a collective among them."""
     seed: int = 0
+    """Of torch's generator, the same on every rank."""
 
 
 def join(settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> torch.device:

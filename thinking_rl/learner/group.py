@@ -12,9 +12,12 @@ import torch
 from thinking_rl.cluster.logs import speak_into_log
 from thinking_rl.cluster.waiting import Waiter
 from thinking_rl.learner.build import LearnerSettings
-from thinking_rl.learner.packing import TrainingRow, pack_row, split_by_tokens
+from thinking_rl.learner.cost import Cost, cost_of
+from thinking_rl.learner.packing import TrainingRow, pack_row
 from thinking_rl.learner.rank import Rank
+from thinking_rl.learner.rows import pack_by_cost, sizes_of
 from thinking_rl.model.buckets import Bucket, buckets
+from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.types import Conversation
@@ -104,12 +107,14 @@ class Learner:
         images: ImageStore,
         *,
         tokens_per_microbatch: int,
+        prompt_once: bool = True,
     ):
         """
         Args:
             actor_options: Ray options (resources, placement) of each rank.
             images: where the conversations' hashes are known.
             tokens_per_microbatch: most tokens of a row; a longer conversation stands alone.
+            prompt_once: responses to one problem share its prompt's tokens and pictures.
 
         Raises:
             LearnerError: a rank could not start, with its reason.
@@ -117,6 +122,8 @@ class Learner:
         self.settings = settings
         self.images = images
         self.tokens_per_microbatch = tokens_per_microbatch
+        self.prompt_once = prompt_once
+        self.cost = cost_of(KimiVLConfig.from_pretrained(settings.checkpoint).text_config)
         self.world_size = len(actor_options)
         remote = ray.remote(RankActor)
         self.actors = [remote.options(**options).remote() for options in actor_options]
@@ -130,12 +137,22 @@ class Learner:
     def _wait(self, calls: list, what: str) -> list:
         return RANKS.wait(calls, self.settings.timeout_s, what, "learner.timeout_s")
 
+    def _deal(self, conversations: Sequence[Conversation]) -> list[list[list[int]]]:
+        limit, once = self.tokens_per_microbatch, self.prompt_once
+        return deal(conversations, limit, self.world_size, self.cost, prompt_once=once)
+
+    def _pack(
+        self, conversations: Sequence[Conversation], rows: Sequence[Sequence[int]]
+    ) -> list[TrainingRow]:
+        chosen = [[conversations[i] for i in row] for row in rows]
+        return [pack_row(row, prompt_once=self.prompt_once) for row in chosen]
+
     def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
         """Log-probabilities of each conversation's tokens in the loss."""
-        dealt = deal(conversations, self.tokens_per_microbatch, self.world_size)
+        dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
-            rows = [pack_row([conversations[i] for i in row]) for row in share]
+            rows = self._pack(conversations, share)
             calls.append(actor.logprobs.remote(rows, self.images.shared(hashes_of(rows))))
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
         for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
@@ -169,6 +186,7 @@ class Learner:
                     "log_ratio": sums["log_ratio"] / len(conversations),
                     "log_ratio_abs": sums["log_ratio_abs"] / len(conversations),
                 }
+                | {name: sums[name] for name in ("expert_load", "expert_bias") if name in sums}
             )
         self._wait([actor.release.remote() for actor in self.actors], "release")
         return steps
@@ -176,9 +194,9 @@ class Learner:
     def _begin_iteration(self, minibatches: Sequence[Sequence[Conversation]]) -> None:
         shares: list[list[list[TrainingRow]]] = [[] for _ in self.actors]
         for conversations in minibatches:
-            dealt = deal(conversations, self.tokens_per_microbatch, self.world_size)
+            dealt = self._deal(conversations)
             for rows, share in zip(shares, dealt, strict=True):
-                rows.append([pack_row([conversations[i] for i in row]) for row in share])
+                rows.append(self._pack(conversations, share))
         calls = []
         for actor, share in zip(self.actors, shares, strict=True):
             images = self.images.shared(hashes_of([row for rows in share for row in rows]))
@@ -210,13 +228,19 @@ class Learner:
 
 
 def deal(
-    conversations: Sequence[Conversation], tokens_per_row: int, world_size: int
+    conversations: Sequence[Conversation],
+    tokens_per_row: int,
+    world_size: int,
+    cost: Cost,
+    *,
+    prompt_once: bool,
 ) -> list[list[list[int]]]:
-    """For each rank its rows, as indices of conversations; as many rows for each, empty ones at
-    the end."""
-    rows = split_by_tokens([len(one.token_ids) for one in conversations], tokens_per_row)
-    rows += [[] for _ in range(-len(rows) % world_size)]
-    return [rows[rank::world_size] for rank in range(world_size)]
+    """For each rank its rows, as indices of conversations; as many rows for each, of which the
+    n-th cost alike, and empty ones at the end."""
+    sizes = sizes_of(conversations, prompt_once=prompt_once)
+    rows = pack_by_cost(sizes, tokens_per_row, world_size, cost)
+    indices = [[one.index for one in row] for row in rows]
+    return [indices[rank::world_size] for rank in range(world_size)]
 
 
 def hashes_of(rows: Sequence[TrainingRow]) -> list[str]:

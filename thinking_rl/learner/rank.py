@@ -39,6 +39,7 @@ class StepMetrics:
     """Sums over this process's tokens and responses; `reduce` makes them global."""
 
     sums: dict[str, float] = field(default_factory=dict)
+    """Name -> what this process has added up so far."""
 
     def add(self, **values: float) -> None:
         for name, value in values.items():
@@ -51,6 +52,37 @@ class StepMetrics:
         values = torch.tensor([self.sums[n] for n in names], dtype=torch.float64, device=device)
         dist.all_reduce(values)
         return dict(zip(names, values.tolist(), strict=True))
+
+
+class ExpertLoad:
+    """Counts how many tokens each expert is given, over the forward passes of a step."""
+
+    def __init__(self, model: torch.nn.Module):
+        self._routers = [m for name, m in model.named_modules() if name.endswith("mlp.gate")]
+        self._counts: dict[torch.nn.Module, torch.Tensor] = {}
+        for router in self._routers:
+            router.register_forward_hook(self._count)
+
+    def _count(self, router: Any, inputs: Any, output: Any) -> None:
+        counts = output[2].flatten().bincount(minlength=router.num_experts)
+        self._counts[router] = self._counts.get(router, 0) + counts
+
+    def clear(self) -> None:
+        """Before a step."""
+        self._counts = {}
+
+    def reduce(self) -> dict[str, float]:
+        """Over all processes; collective. `expert_load`: tokens of a layer's busiest expert over
+        those of the mean expert, as a mean over the layers. `expert_bias`: the largest size of a
+        correction bias."""
+        if not self._routers:
+            return {}
+        counts = torch.stack([self._counts[router] for router in self._routers]).double()
+        dist.all_reduce(counts)
+        busiest = (counts.amax(1) / counts.mean(1)).mean()
+        biases = [router.get_buffer("e_score_correction_bias") for router in self._routers]
+        largest = torch.stack([bias.abs().max() for bias in biases]).max()
+        return {"expert_load": busiest.item(), "expert_bias": largest.item()}
 
 
 class Rank:
@@ -67,6 +99,7 @@ class Rank:
         self.device = join(settings, rank, world_size, rendezvous)
         self.model = build_model(settings, world_size, self.device)
         self.optimizer = self._new_optimizer()
+        self.expert_load = ExpertLoad(self.model)
         self._minibatches: list[list[TrainingRow]] = []
         self._references: list[list[torch.Tensor | None]] = []
         self._images: Mapping[str, ImagePatches] = {}
@@ -117,11 +150,12 @@ class Rank:
         tokens of the minibatch over all ranks. `learning_rate`: None: that of the settings.
 
         Returns:
-            `loss`, `grad_norm`, and sums over all ranks of `entropy` and `kl` (by token) and
-            `log_ratio` (by response).
+            `loss`, `grad_norm`, `expert_load`, `expert_bias`, and sums over all ranks of `entropy`
+            and `kl` (by token) and `log_ratio` (by response).
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self.expert_load.clear()
         sums = StepMetrics()
         rows = zip(self._minibatches[index], self._references[index], strict=True)
         for row, reference in rows:
@@ -143,7 +177,7 @@ class Rank:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate if learning_rate is None else learning_rate
         self.optimizer.step()
-        return sums.reduce() | {"grad_norm": grad_norm}
+        return sums.reduce() | self.expert_load.reduce() | {"grad_norm": grad_norm}
 
     def release(self) -> None:
         """After an iteration's steps: give back what only they needed (gradients, and moments
@@ -213,7 +247,10 @@ def logprobs(
 ) -> list[torch.Tensor]:
     """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
     model is sharded."""
-    values = [model.token_logprobs(row.packed(images, device))[0].cpu() for row in rows]
+    values = []
+    for row in rows:
+        packed = row.packed(images, device)
+        values.append(model.token_logprobs(packed, with_entropy=False)[0].cpu())
     # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
     # copies that no forward ever reads.
     if isinstance(model, FSDPModule):

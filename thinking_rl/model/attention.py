@@ -1,77 +1,114 @@
 """Exact attention over packed segments (sequences, or the patches of several images).
 
-A packed row holds segments end to end. For attention, segments of like length are batched
-together and padded at most `max_padding`, so that ordinary scaled-dot-product kernels apply and
-no token sees another segment. The layout is made once a batch and used by every layer.
+A packed row holds segments end to end. No token sees another segment, but for the one that its own
+may continue: several responses can stand behind one prompt. The layout is made once a row and used
+by every layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
-import torch.nn.functional as F
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from thinking_rl.model.kernels.attention import Call, attention, padded_call, variable_call
+
 ATTENTION = "packed_segments"
 """Name under which the decoder finds `decoder_attention`."""
+MAX_PADDING = 0.2
+"""Share of a causal segment's length that may be added to batch it with others."""
 
 
 class SegmentLayout:
-    """Where each token of a packed row goes while segments are batched.
+    """Which tokens of a packed row attend to which, as calls of the device's kernel.
 
-    `buckets` holds (index [B, L], keep [n]): `row[index]` is the padded batch, and flattening a
-    result and taking `keep` gives the bucket's real tokens. `inverse [T]` restores row order.
+    On a GPU the kernel takes segments of any length end to end. On a CPU segments of like length
+    are batched and padded, which causality hides; where attention is not causal they are equal.
     """
 
     def __init__(
-        self, lengths: Sequence[int], device: torch.device | str, *, max_padding: float = 0.0
+        self,
+        lengths: Sequence[int],
+        device: torch.device | str,
+        *,
+        causal: bool,
+        prefixes: Sequence[int] = (),
     ):
-        """lengths: tokens of each segment, each at least 1. max_padding: share of a segment's
-        length that may be added; must be 0 where attention is not causal, since padding is
-        hidden by causality alone."""
-        lengths = list(lengths)
-        starts = [0]
-        for length in lengths[:-1]:
-            starts.append(starts[-1] + length)
-        order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-        self.max_padding = max_padding
-        self.buckets: list[tuple[torch.Tensor, torch.Tensor]] = []
-        taken: list[torch.Tensor] = []
-        while order:
-            longest = lengths[order[0]]
-            members = [i for i in order if lengths[i] * (1 + max_padding) >= longest]
-            order = order[len(members) :]
-            steps = torch.arange(longest)
-            sizes = torch.tensor([lengths[i] for i in members])[:, None]
-            first = torch.tensor([starts[i] for i in members])[:, None]
-            index = first + torch.minimum(steps, sizes - 1)
-            keep = (steps < sizes).flatten().nonzero().flatten()
-            taken.append(index.flatten()[keep])
-            self.buckets.append((index.to(device), keep.to(device)))
-        self.inverse = torch.argsort(torch.cat(taken)).to(device)
+        """
+        Args:
+            lengths: tokens of each segment, each at least 1.
+            prefixes: for each segment the number of the one that it continues, which continues
+                none itself; -1: none. Empty: no segment continues another.
+        """
+        self.causal = causal
+        device = torch.device(device)
+        segments = runs(lengths)
+        continued = continuations(segments, prefixes)
+        if takes_any_length(device):
+            together, families = [segments], [continued] if continued else []
+            call = variable_call
+        else:
+            together = _alike(segments, MAX_PADDING if causal else 0.0)
+            families = [[family] for family in continued]
+            call = padded_call
+        self.calls: list[Call] = [call(own, own, causal=causal, device=device) for own in together]
+        for family in families:
+            queries, keys = zip(*family, strict=True)
+            self.calls.append(call(queries, keys, causal=False, device=device))
+
+
+def takes_any_length(device: torch.device) -> bool:
+    """Whether the device's kernel takes segments of any length end to end."""
+    return device.type == "cuda"
+
+
+def runs(lengths: Sequence[int]) -> list[range]:
+    """The rows of each segment."""
+    return [range(a, b) for a, b in pairwise(accumulate(lengths, initial=0))]
+
+
+def continuations(segments: Sequence[range], prefixes: Sequence[int]) -> list[tuple[range, range]]:
+    """For each segment that others continue: the rows of those, which stand together, and its
+    own."""
+    families: dict[int, list[range]] = {}
+    for segment, prefix in zip(segments, prefixes, strict=False):
+        if prefix >= 0:
+            families.setdefault(prefix, []).append(segment)
+    for family in families.values():
+        assert all(a.stop == b.start for a, b in pairwise(family)), "a family stands together"
+    return [
+        (range(family[0].start, family[-1].stop), segments[prefix])
+        for prefix, family in families.items()
+    ]
+
+
+def _alike(segments: Sequence[range], max_padding: float) -> list[list[range]]:
+    """Segments that are batched: the longest with those that need no more than `max_padding` of
+    their length to equal it, then the same with the rest."""
+    rest = sorted(segments, key=len, reverse=True)
+    batches = []
+    while rest:
+        batches.append([one for one in rest if len(one) * (1 + max_padding) >= len(rest[0])])
+        rest = rest[len(batches[-1]) :]
+    return batches
 
 
 def attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: SegmentLayout,
-    *,
-    causal: bool,
-    scale: float,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: SegmentLayout, scale: float
 ) -> torch.Tensor:
-    """Attention within each segment: query, key [T, heads, d], value [T, heads, v] -> same as
-    value's shape."""
-    assert causal or layout.max_padding == 0.0, "padding is only hidden by causal attention"
-    outputs = []
-    for index, keep in layout.buckets:
-        q, k, v = (x[index].transpose(1, 2) for x in (query, key, value))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-        outputs.append(out.transpose(1, 2).flatten(0, 1)[keep])
-    return torch.cat(outputs)[layout.inverse]
+    """Attention within each segment and over what it continues: query, key [T, heads, d], value
+    [T, heads, v] -> [T, heads, v].
+
+    Raises:
+        ValueError: a GPU's kernel takes no float32.
+    """
+    if query.is_cuda and query.dtype == torch.float32:
+        raise ValueError("packed attention on a GPU takes 16 bits; set model.dtype to bfloat16")
+    return attention(query, key, value, layout.calls, scale)
 
 
 def decoder_attention(
@@ -91,7 +128,8 @@ def decoder_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return attend(q, k, v, layout, causal=True, scale=scaling)[None], None
+    assert layout.causal
+    return attend(q, k, v, layout, scaling)[None], None
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, decoder_attention)

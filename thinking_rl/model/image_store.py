@@ -64,14 +64,16 @@ class ImageStore:
         self._entries: OrderedDict[str, Future[_Entry]] = OrderedDict()
         self._sources: dict[str, ImageSource] = {}
         self._hash_of_file: dict[Path, str] = {}
+        self._seen: set[str] = set()
         self._bytes = 0
         self.decoded = 0
         """Pictures decoded so far, each time counted."""
 
     @property
     def distinct(self) -> int:
-        """Different pictures seen so far."""
-        return len(self._sources)
+        """Different pictures decoded so far; those that were taken are counted where they were
+        decoded."""
+        return len(self._seen)
 
     def add(self, source: ImageSource) -> CutImage:
         """A picture's hash and grid.
@@ -87,6 +89,14 @@ class ImageStore:
                 if isinstance(source, Path):
                     self._hash_of_file[source] = key
         return self._entry(key).image
+
+    def encoded(self, key: str) -> bytes:
+        """The bytes that a picture which was added came as; a file is read again.
+
+        Raises:
+            ValueError: the file is gone.
+        """
+        return read_image(self._sources[key])
 
     def take(self, patches: Mapping[str, ImagePatches]) -> None:
         """Pictures that another process has cut; they are not decoded here."""
@@ -130,18 +140,31 @@ class ImageStore:
             try:
                 future.set_result(self._decode(key))
             except BaseException as error:
-                with self._lock:
-                    del self._entries[key]
+                self._forget(key)
                 future.set_exception(error)
             else:
                 self._drop_old(keep=key)
         return future.result()
 
+    def _forget(self, key: str) -> None:
+        """What could not be used is read anew when it comes again: it may have been mended."""
+        with self._lock:
+            del self._entries[key]
+            if key not in self._seen:
+                source = self._sources.pop(key, None)
+                if isinstance(source, Path):
+                    self._hash_of_file.pop(source, None)
+
     def _decode(self, key: str) -> _Entry:
         source = self._sources[key]
-        patches = replace(self._cut(open_image(source)), hash=key)
+        data = read_image(source)
+        if hash_of(data) != key:
+            raise ValueError(f"{source}: the picture has changed since the run began; put it back")
+        name = "" if isinstance(source, bytes) else str(source)
+        patches = replace(self._cut(open_image(data, name=name)), hash=key)
         with self._lock:
             self.decoded += 1
+            self._seen.add(key)
             self._bytes += patches.pixels.nbytes
         return _Entry(CutImage(key, patches.grid_hw), patches, patches.pixels.nbytes)
 

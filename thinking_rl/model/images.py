@@ -102,9 +102,13 @@ class Fit(NamedTuple):
     """Sizes in pixels: after shrinking, and after padding (or cropping) to whole cells."""
 
     width: int
+    """Width after shrinking."""
     height: int
+    """Height after shrinking."""
     padded_width: int
+    """Width in whole cells."""
     padded_height: int
+    """Height in whole cells."""
 
 
 def fit(
@@ -118,8 +122,10 @@ def fit(
     """Sizes that a picture of `width` x `height` pixels goes through.
 
     `limit`: patches above which it is shrunk; padding can exceed it a little. `merge`: patches of
-    a cell, (rows, columns). Without `pad` the picture is cropped to whole cells instead. Raises
-    ValueError for a picture that is too long or too thin to be represented.
+    a cell, (rows, columns). Without `pad` the picture is cropped to whole cells instead.
+
+    Raises:
+        ValueError: the picture is too long or too thin to be represented.
     """
     patches = (width // patch) * (height // patch)
     scale = math.sqrt(limit / patches) if patches > limit else 1.0

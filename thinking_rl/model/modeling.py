@@ -11,17 +11,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import DeepseekV3ForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from thinking_rl.model.attention import ATTENTION, SegmentLayout
 from thinking_rl.model.configuration import KimiVLConfig
+from thinking_rl.model.kernels.logprobs import token_logprobs
 from thinking_rl.model.moonvit import Grids, MoonViT, PositionTable
 from thinking_rl.model.packed import PackedRow
-
-LOGPROB_CHUNK = 1024
-"""Tokens whose logits exist at once; at the released vocabulary a chunk takes 0.6 GiB."""
 
 
 class Projector(nn.Module):
@@ -144,7 +141,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if row is not None:
             count = kwargs.get("num_items_in_batch")
-            logprobs, _ = self._token_logprobs(row.to(self.device))
+            logprobs, _ = self._token_logprobs(row.to(self.device), with_entropy=False)
             loss = -logprobs.sum() / (max(len(logprobs), 1) if count is None else count)
             return MoeCausalLMOutputWithPast(loss=loss)  # pyright: ignore[reportArgumentType]
         grids = as_grids(image_grid_hws)
@@ -168,10 +165,11 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def packed_hidden(self, row: PackedRow) -> torch.Tensor:
-        """Final hidden states [T, hidden] of a packed row; no sequence sees another."""
+        """Final hidden states [T, hidden] of a packed row; no sequence sees another but the one
+        that it continues."""
         hidden = self.embed(row.input_ids, row.pixel_values, row.grids, row.image_order)[None]
-        layout = SegmentLayout(row.lengths, hidden.device, max_padding=0.2)
-        positions = torch.cat([torch.arange(n, device=hidden.device) for n in row.lengths])[None]
+        layout = SegmentLayout(row.lengths, hidden.device, causal=True, prefixes=row.prefixes)
+        positions = row.places_in_text().to(hidden.device)[None]
         decoder = self.language_model.model
         rotary = decoder.rotary_emb(hidden, positions)
         for layer in decoder.layers:
@@ -180,27 +178,22 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
         return decoder.norm(hidden)[0]
 
-    def token_logprobs(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_logprobs(
+        self, row: PackedRow, *, with_entropy: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [R], in nats and float32, of the tokens at the row's positions, each
         given what stands before it in its own sequence; and the entropies [R] of the whole
-        distributions there, which have no gradient."""
+        distributions there, which have no gradient ([0] where they are not wanted)."""
         # FSDP2 wraps this method like `forward`, which must not pass through a second wrap.
-        return self._token_logprobs(row)
+        return self._token_logprobs(row, with_entropy)
 
-    def _token_logprobs(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor]:
+    def _token_logprobs(
+        self, row: PackedRow, with_entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.packed_hidden(row)[row.positions - 1]
         targets = row.input_ids[row.positions]
         weight = self.language_model.lm_head.weight
-        if len(targets) == 0:
-            return (hidden * 0.0).sum(-1) + 0.0 * weight.sum(), hidden.detach().sum(-1)
-        logprobs, entropies = [], []
-        for h, target in zip(
-            hidden.split(LOGPROB_CHUNK), targets.split(LOGPROB_CHUNK), strict=True
-        ):
-            logprob, entropy = checkpoint(chunk_logprobs, h, weight, target, use_reentrant=False)
-            logprobs.append(logprob)
-            entropies.append(entropy)
-        return torch.cat(logprobs), torch.cat(entropies)
+        return token_logprobs(hidden, weight, targets, with_entropy=with_entropy)
 
     def set_trainable(self, freeze: Sequence[str]) -> None:
         """Freeze parts by name: vision_tower, projector, decoder, router. The router's
@@ -221,18 +214,6 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             parameter.requires_grad_(not frozen)
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ValueError("model.freeze leaves nothing to train; take a part out of it")
-
-
-def chunk_logprobs(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each target and entropy of its distribution, in float32."""
-    logits = F.linear(hidden, weight).float()
-    normaliser = logits.logsumexp(-1)
-    chosen = logits.gather(-1, targets[:, None])[:, 0]
-    with torch.no_grad():
-        entropy = normaliser - (torch.softmax(logits, -1) * logits).sum(-1)
-    return chosen - normaliser, entropy
 
 
 def as_grids(image_grid_hws: torch.Tensor | Sequence | None) -> list[tuple[int, int]] | None:

@@ -108,7 +108,7 @@ class MoonViTBlock(nn.Module):
         query, key, value = qkv.unbind(1)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         scale = query.shape[-1] ** -0.5
-        attended = attend(query, key, value, layout, causal=False, scale=scale)
+        attended = attend(query, key, value, layout, scale)
         x = x + self.wo(attended.flatten(1))
         return x + self.mlp(self.norm1(x))
 
@@ -136,7 +136,7 @@ class MoonViT(nn.Module):
         """pixel_values [sum(h * w), 3, 14, 14] -> cells [sum(h * w) / 4, 4, hidden]; the four
         patches of a cell in raster order."""
         x = self.patch_embed(pixel_values, grids)
-        layout = SegmentLayout([h * w for h, w in grids], x.device)
+        layout = SegmentLayout([h * w for h, w in grids], x.device, causal=False)
         head_dim = self.config.hidden_size // self.config.num_attention_heads
         angles = rotary_angles(grids, head_dim, x.device)[:, None]
         cos, sin = angles.cos(), angles.sin()

@@ -1,4 +1,7 @@
-"""A packed row: several sequences end to end, as one record through the model."""
+"""A packed row: several sequences end to end, as one record through the model.
+
+A sequence may continue another of the row, as the responses to one problem continue its prompt.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import torch
 
 @dataclass(frozen=True)
 class PackedRow:
-    """T tokens of S sequences, none of which sees another; R of the tokens are asked about."""
+    """T tokens of S sequences, none of which sees another but the one that it continues; R of the
+    tokens are asked about."""
 
     input_ids: torch.Tensor
     """[T] int64, sequences end to end."""
@@ -24,6 +28,18 @@ class PackedRow:
     """(rows, columns) of patches of each distinct image."""
     image_order: tuple[int, ...] = ()
     """Which distinct image each run of placeholders shows."""
+    prefixes: tuple[int, ...] = ()
+    """[S] for each sequence the number of the one that it continues, -1: none. Those that continue
+    one stand together. Empty: no sequence continues another."""
+
+    def places_in_text(self) -> torch.Tensor:
+        """[T] int64 place of each token in its text: a continuation counts on from its prefix."""
+        before = [
+            self.lengths[i] if i >= 0 else 0 for i in self.prefixes or [-1] * len(self.lengths)
+        ]
+        return torch.cat(
+            [torch.arange(b, b + n) for b, n in zip(before, self.lengths, strict=True)]
+        )
 
     def to(self, device: torch.device | str) -> PackedRow:
         """The same row with its tensors on a device."""

@@ -92,7 +92,11 @@ class Rendered:
 def check_placeholders(
     token_ids: Sequence[int], images: Sequence[CutImage], media_token_id: int
 ) -> None:
-    """Raise ValueError unless the ids hold one `<|media_pad|>` for every 2 x 2 patches."""
+    """See that the ids hold one `<|media_pad|>` for every 2 x 2 patches.
+
+    Raises:
+        ValueError: they hold more or fewer.
+    """
     found = sum(token_id == media_token_id for token_id in token_ids)
     expected = sum(image.num_tokens for image in images)
     if found != expected:
@@ -128,7 +132,10 @@ class KimiVLProcessor(ProcessorMixin):
         Pictures come in the order of their placeholders, as one list or as a list for each text.
         Special tokens in the text count as such, so use `render` for anything that holds text
         from data. Each `<|media_pad|>` of the text, one an image, is repeated as the image
-        needs; other options go to the tokenizer. Raises ValueError where the counts differ.
+        needs; other options go to the tokenizer.
+
+        Raises:
+            ValueError: there are more or fewer `<|media_pad|>` than images.
         """
         data: dict[str, Any] = {}
         texts = [text] if isinstance(text, str) else list(text or ())
@@ -315,8 +322,11 @@ def register_processing(*config_classes: type[PreTrainedConfig]) -> None:
 def load_processor(folder: str | Path, image_token_limit: int | None = None) -> KimiVLProcessor:
     """The processor of a checkpoint folder, for text from data (see KimiTokenizer).
 
-    `image_token_limit`: most patches of an image; None: what the checkpoint says. Raises
-    ValueError naming the file that is missing or damaged.
+    Args:
+        image_token_limit: most patches of an image; None: what the checkpoint says.
+
+    Raises:
+        ValueError: a file is missing or damaged; names it.
     """
     folder = Path(folder)
     for name in ("tiktoken.model", "tokenizer_config.json", "preprocessor_config.json"):

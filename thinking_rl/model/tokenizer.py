@@ -80,8 +80,10 @@ SMALL_WORDS = (
 def read_vocabulary(file: Path) -> dict[bytes, int]:
     """Token bytes -> rank from a `tiktoken.model` file.
 
-    Raises ValueError naming file and line where the file is missing, a line is not
-    "base64 rank", a rank or token repeats, ranks leave a gap, or a single byte is missing.
+    Raises:
+        ValueError: the file is missing, a line is not "base64 rank", a rank or token repeats,
+            ranks leave a gap, or a single byte is missing; names file and, where there is one,
+            line.
     """
     if not file.is_file():
         raise ValueError(f"{file}: the vocabulary is missing; a checkpoint has {VOCABULARY_FILE}")
@@ -108,9 +110,11 @@ def special_tokens(base: int, configured: Mapping[int, Any], origin: str) -> dic
     """Name -> id of the 256 special tokens after a base vocabulary of `base` tokens.
 
     `configured` is the `added_tokens_decoder` of tokenizer_config.json (id -> token); empty, the
-    table above names them. Tokens without a name are `<|reserved_token_{id}|>`. Raises ValueError
-    where an id is out of range, a name repeats, a name this project needs is missing, or a name
-    stands at another place than in the released vocabulary.
+    table above names them. Tokens without a name are `<|reserved_token_{id}|>`.
+
+    Raises:
+        ValueError: an id is out of range, a name repeats, a name this project needs is missing, or
+            a name stands at another place than in the released vocabulary.
     """
     named = {int(token_id): str(token) for token_id, token in configured.items()}
     named = named or {base + place: name for place, name in SPECIAL_TOKENS.items()}
@@ -298,7 +302,10 @@ def write_small_vocabulary(folder: Path, words: Sequence[str] = SMALL_WORDS) -> 
     """Write a `tiktoken.model` of the 256 bytes and whole `words`; its path.
 
     A word is one token wherever the pattern cuts a text into exactly that piece. Digits stay
-    single bytes. Raises ValueError for a word which the pattern would cut, or one with a digit.
+    single bytes.
+
+    Raises:
+        ValueError: the pattern would cut a word, or a word has a digit.
     """
     tokens = {bytes([value]): value for value in range(256)}
     for word in words:

@@ -169,11 +169,16 @@ def full_tensors(
     model: torch.nn.Module, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """All weights under their released names, gathered from all processes, one parameter at a
-    time. Every process must run through it. The routers' correction biases stay float32."""
+    time. Every process must run through it. The routers' correction biases stay float32.
+
+    Args:
+        dtype: each process's part is cast to it before it is gathered, so that no more travels than
+            is wanted; None: as they are.
+    """
     for name, tensor in model_state(model).items():
+        if dtype is not None and not name.endswith("correction_bias"):
+            tensor = tensor.to(dtype)
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if dtype is not None and full.is_floating_point() and not name.endswith("correction_bias"):
-            full = full.to(dtype)
         yield from released_tensors(name, full.detach())
 
 

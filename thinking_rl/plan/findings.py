@@ -17,8 +17,11 @@ class Plan:
     """Findings as (heading, name, text), and what would stop the run."""
 
     rows: list[tuple[str, str, str]] = field(default_factory=list)
+    """(heading, name, text), in the order in which they are printed."""
     problems: list[str] = field(default_factory=list)
+    """What would stop the run, each with the recipe key that it is about."""
     warnings: list[str] = field(default_factory=list)
+    """What may stop or slow the run: estimates, and what cannot be known beforehand."""
 
     def add(self, heading: str, name: str, text: str) -> None:
         """Adds one line under a heading."""
@@ -33,7 +36,11 @@ class Plan:
             self.problems.append(f"{key}: {error}")
 
     def raise_problems(self) -> None:
-        """Raises RecipeError with all that would stop the run, if anything would."""
+        """See that nothing would stop the run.
+
+        Raises:
+            RecipeError: something would; names all of it.
+        """
         if self.problems:
             raise RecipeError("; ".join(self.problems))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def check_inputs(recipe: Recipe) -> Plan:
         with plan.looking_at(f"rewards.parts.{index}.grader"):
             rewards.check(part.grader)
             plan.add("rewards", part.grader, f"weight {part.weight:g}")
+    for name in recipe.trackers:
+        with plan.looking_at("trackers"):
+            check_tracker(name)
     with plan.looking_at("model.path"):
         plan.add("model", recipe.model.path, check_model(recipe.model.path))
     check_devices(plan, recipe, find_gpus())
@@ -43,7 +47,11 @@ def check_inputs(recipe: Recipe) -> Plan:
 
 
 def check_benchmark(one: BenchmarkRun) -> str:
-    """One line about a benchmark. Raises ValueError where its first rows cannot be used."""
+    """One line about a benchmark.
+
+    Raises:
+        ValueError: its first rows cannot be used.
+    """
     from eval.benchmarks.registry import get_benchmark
     from thinking_rl.data.problems import ROWS_CHECKED
 
@@ -56,10 +64,22 @@ def check_benchmark(one: BenchmarkRun) -> str:
     return f"{one.name}, {count} x {one.samples}, from {one.path}"
 
 
+def check_tracker(name: str) -> None:
+    """See that a tracker's package is there.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(f"{name} is not installed; pip install {name}, or take it out of the list")
+
+
 def check_model(path: str) -> str:
     """One line about the checkpoint at `path`.
 
-    Raises ValueError that lists what is missing from its folder: configuration, tokenizer, shards.
+    Raises:
+        ValueError: it is no checkpoint, or configuration, tokenizer or shards are missing from its
+            folder; lists them.
     """
     if path == "tiny":
         return "a small random model, made for the run"

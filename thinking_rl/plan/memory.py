@@ -78,6 +78,7 @@ class Memory:
     """GiB of one device. Estimates: nothing here has seen the device."""
 
     engine_weights: float
+    """In the recipe's dtype, split over the devices of an engine."""
     engine_kv_cache: float
     """What `max_sequences` sequences of `max_model_tokens` would fill; an engine with less room
     decodes fewer at once."""

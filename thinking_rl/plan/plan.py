@@ -124,7 +124,8 @@ def _plan_memory(
     if learner > size:
         plan.warnings.append(
             f"memory: a learner's {learner:.1f} GiB do not fit {size:.1f}; raise learner.workers, "
-            "or lower learner.tokens_per_microbatch, or sft.micro_batch_size times sft.max_tokens"
+            "or lower learner.tokens_per_microbatch, or sft.micro_batch_size times "
+            "sft.max_conversation_tokens"
         )
 
 

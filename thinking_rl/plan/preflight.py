@@ -68,8 +68,12 @@ def check_examples(
 
 
 def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
-    """Raises ValueError where a prompt of so many tokens leaves no room for a response, or has
-    more pictures than the engines are made for."""
+    """See that a problem whose prompt has so many tokens fits the engines.
+
+    Raises:
+        ValueError: the prompt leaves no room for a response, or has more pictures than the engines
+            are made for.
+    """
     if tokens >= rollout.max_model_tokens:
         raise ValueError(
             f"problem {problem.id}: the prompt has {tokens} tokens and rollout.max_model_tokens is "
@@ -80,7 +84,11 @@ def check_fit(problem: Problem, tokens: int, rollout: Rollout) -> None:
 
 
 def check_image_count(problem: Problem, rollout: Rollout) -> None:
-    """Raises ValueError where a problem has more pictures than the engines are made for."""
+    """See that a problem's pictures are no more than the engines are made for.
+
+    Raises:
+        ValueError: they are more.
+    """
     if len(problem.images) > rollout.max_images:
         raise ValueError(
             f"problem {problem.id}: {len(problem.images)} images, and rollout.max_images is "

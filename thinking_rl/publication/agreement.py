@@ -31,6 +31,8 @@ class Agreement:
     """Response tokens compared."""
     worst: str
     """Where the largest difference stands."""
+    logprobs: tuple[tuple[float, ...], ...] = ()
+    """The learner's, of each response's tokens, in nats."""
 
 
 class Scorer(Protocol):
@@ -45,8 +47,9 @@ def measure(learner: Scorer, groups: Sequence[Group]) -> Agreement:
     """Compare the log-probs that came with the responses with the learner's."""
     conversations = [g.conversation(i) for g in groups for i in range(len(g.trajectories))]
     largest, total, tokens, worst = 0.0, 0.0, 0, "nowhere"
-    for one, values in zip(conversations, learner.logprobs(conversations), strict=True):
-        for place, (engine, ours) in enumerate(zip(one.logprobs, values.tolist(), strict=True)):
+    learned = [tuple(values.tolist()) for values in learner.logprobs(conversations)]
+    for one, values in zip(conversations, learned, strict=True):
+        for place, (engine, ours) in enumerate(zip(one.logprobs, values, strict=True)):
             difference = abs(engine - ours)
             if math.isnan(difference):
                 difference = math.inf
@@ -58,7 +61,7 @@ def measure(learner: Scorer, groups: Sequence[Group]) -> Agreement:
                     f"token {place} of a response to problem {one.problem_id} "
                     f"({len(one.image_hashes)} image(s)): engine {engine:.5f}, learner {ours:.5f}"
                 )
-    return Agreement(largest, total / max(tokens, 1), tokens, worst)
+    return Agreement(largest, total / max(tokens, 1), tokens, worst, tuple(learned))
 
 
 def require(agreement: Agreement, dtype: str, tolerance: float, when: str) -> None:

@@ -14,6 +14,7 @@ from thinking_rl.learner.group import Learner
 from thinking_rl.model.processing import KimiVLProcessor
 from thinking_rl.publication import objects
 from thinking_rl.publication.agreement import Agreement, measure, require
+from thinking_rl.types import Group
 
 LONGEST_PROOF = 64
 """Tokens of a response that engine and learner are compared on."""
@@ -39,6 +40,8 @@ class Publisher:
     """Largest difference of log-probs, in nats (see `require`)."""
     timer: Callable[[str], AbstractContextManager[None]]
     """Measures the phases `publish` and `prove`."""
+    record: Callable[[int, Sequence[Group], Agreement], object] = lambda *_: None
+    """Keeps the responses of a proof, by the policy version that it proves."""
 
     def publish(self, learner: Learner, seed: int | None = None) -> Agreement:
         """Wake the engines, give them the learner's weights as the next policy version, and prove
@@ -72,5 +75,6 @@ class Publisher:
             sampling = replace(self.sampling, samples=1, max_response_tokens=longest, seed=seed)
             groups = collect(self.pool, self.processor, prompts, sampling)
             agreement = measure(learner, groups)
+        self.record(self.pool.version, groups, agreement)
         require(agreement, self.dtype, self.tolerance, when)
         return agreement

@@ -1,6 +1,6 @@
 """A recipe from its file: YAML, overrides from the command line, errors that name the key.
 
-Imports as little as `recipe.py`.
+Imports as little as `schema.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     `data.train.0.path=/data/train.jsonl`. In the result `run_dir` is set, and the sources' file
     paths are absolute: the relative ones are under `data_dir`, or else the current folder.
 
-    Raises RecipeError for anything wrong with the file or the overrides.
+    Raises:
+        RecipeError: anything is wrong with the file or the overrides.
     """
     document = _read(Path(path))
     overridden = [_override(document, text) for text in overrides]

@@ -23,6 +23,7 @@ FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista
 BENCHMARKS = ("mmmu", "mmmu_pro", "mmmu_pro_vision", "mathvision", "mathvista", "gsm8k", "math500")
 STAGES = SFT_STAGE, RL_STAGE = ("sft", "rl")
 """The stages of a run, in their order; each is also the name of its section."""
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
@@ -58,6 +59,7 @@ class Model(Section):
     """Of the forward pass and of the engine; auto: float32 on a machine without a GPU, where it
     costs no time, else bfloat16. Master weights and optimizer are float32."""
     freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = []
+    """Parts that are not trained, `decoder` with its routers; empty: all are trained."""
     image_token_limit: int | None = Field(default=None, ge=4, le=MANY)
     """Most patches an image may have (the processor's in_token_limit); None: the checkpoint's."""
 
@@ -78,19 +80,22 @@ class Source(Section):
     """Where problems come from. Several sources are mixed in proportion to their weights."""
 
     format: Literal[FORMATS]  # pyright: ignore[reportInvalidTypeForm]
+    """What the columns of a row mean; `procedural` makes its problems and reads nothing."""
     path: str | None = None
     """A jsonl or parquet file, a folder of them, or a hub id; not used by `procedural`."""
     subset: str | None = None
-    """Configuration name of a hub data set."""
+    """Configuration name of a hub data set; None: its default."""
     split: str = "train"
+    """Of a hub data set, or of a folder whose files are named after splits."""
     image_root: str | None = None
     """Folder that image paths are relative to and must stay under; by default the file's."""
     columns: dict[str, str] = {}
     """Problem field -> column (question, answer, images, choices, id, subject, level,
     response); overrides the format's."""
     weight: float = Field(default=1.0, gt=0)
+    """Share of this source in the mix, relative to the weights of the others."""
     limit: Count | None = None
-    """Use only the first rows."""
+    """Use only so many rows, the first; None: all."""
     families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
@@ -120,12 +125,13 @@ class BenchmarkRun(Section):
     the strict grader."""
 
     name: str
+    """One of `BENCHMARKS` above, such as mathvision."""
     path: str | None = None
     """A file, a folder or a hub id; None: the official data set on the hub."""
     split: str | None = None
     """None: the one that scores are reported on."""
     limit: Count | None = None
-    """Use only the first problems."""
+    """Use only so many problems, the first; None: all."""
     samples: Count = 1
     """Responses per problem; pass@1 is their mean."""
 
@@ -142,12 +148,16 @@ class Data(Section):
     """Problems for RL and for the evaluation along the way."""
 
     train: list[Source] = Field(min_length=1)
+    """Problems that RL trains on; not read by a run without that stage."""
     eval: list[Source] = Field(min_length=1)
+    """Held-out problems: asked at the start, after each stage and along RL."""
     eval_problems: Count = 200
-    """Held-out problems; fewer where the sources have not so many different ones."""
+    """Problems of one evaluation, shared out by weight; fewer where the sources have not so many
+    different ones."""
     eval_samples: Count = 8
     """Responses per held-out problem at `eval_temperature`, beside a greedy one."""
     eval_temperature: float = Field(default=1.0, gt=0, le=10)
+    """Sampling temperature of evaluations, and of benchmarks."""
     eval_caps: list[Tokens] = []
     """Lengths in tokens for which the accuracy is reported that counts longer responses as wrong,
     from the responses at `eval_temperature`."""
@@ -155,12 +165,13 @@ class Data(Section):
     """A response thinks step by step where this text stands in its thinking; empty: where it thinks
     at all."""
     instruction: str = ""
-    """Appended to every question, on a line of its own; not to those of benchmarks."""
+    """Appended to every question, on a line of its own, but not to those of benchmarks; empty:
+    nothing is."""
     image_store_gib: Gib = 4.0
     """Memory for pictures that are cut for the model. Beyond it the least recently used are
     decoded again when they come back."""
     benchmarks: list[BenchmarkRun] = []
-    """Run in the RL stage, at the temperature `eval_temperature`."""
+    """Run in the RL stage, at the temperature `eval_temperature`; empty: none."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -174,12 +185,15 @@ class Optimizer(Section):
     """AdamW, and the course of its learning rate through a stage."""
 
     learning_rate: float = Field(gt=0, le=LARGEST_RATE)
+    """Highest learning rate of the stage, reached after `warmup_steps`."""
     betas: Annotated[tuple[Beta, Beta], BeforeValidator(_as_tuple)] = (0.9, 0.95)
-    """Decay of the two moments in a step."""
+    """Decay rates of the running means of the gradient and of its square."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """Share of a weight that a step takes off, in units of the learning rate; 0: none."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Largest global norm of the gradient; a larger one is scaled down to it."""
     warmup_steps: CountOrZero = 0
-    """Optimizer steps over which the learning rate rises from 0."""
+    """Optimizer steps over which the learning rate rises from 0; 0: it starts at its highest."""
     final_share: float = Field(default=1.0, gt=0, le=1)
     """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine."""
 
@@ -198,6 +212,7 @@ class SFT(Section):
     data: list[Source] = Field(min_length=1)
     """Each problem needs a response: a `response` column, or a procedural family's own."""
     steps: Count
+    """Optimizer steps of the stage."""
     batch_size: Count = 64
     """Conversations per optimizer step, over all workers."""
     micro_batch_size: Count | None = None
@@ -205,6 +220,7 @@ class SFT(Section):
     max_conversation_tokens: int = Field(default=32768, ge=64, le=LONG)
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
+    """AdamW over this stage's steps."""
 
     def conversations_per_pass(self, workers: int) -> int:
         """Conversations in one forward pass of one worker."""
@@ -219,25 +235,33 @@ class LengthReward(Section):
     """Kimi k1.5's length reward: off for a first phase, then constant."""
 
     weight: float = Field(default=0.0, ge=0)
+    """Factor of the length reward, which is -0.5 to 0.5, in a response's reward; 0: off."""
     start_iteration: CountOrZero = 0
+    """The first iteration, counted from 0, that has it."""
 
 
 class RL(Section):
     """Online policy mirror descent."""
 
     iterations: Count
+    """Rounds of sampling, grading, learning and publication."""
     problems_per_iteration: Count
+    """Problems drawn for each iteration."""
     samples_per_problem: int = Field(default=8, ge=2, le=MANY)
+    """Responses to each problem; the mean of their rewards is the baseline."""
     steps_per_iteration: Count = 4
-    """Optimizer steps on the samples of one iteration (minibatches)."""
+    """Optimizer steps on the samples of one iteration (minibatches of whole groups); fewer where
+    fewer groups have a signal."""
     tau: float = Field(gt=0)
     """Strength of the pull towards the iteration's starting policy."""
     length_reward: LengthReward = LengthReward()
+    """A reward for short right answers; by default off."""
     optimizer: Optimizer
+    """AdamW; its learning rate runs its course over the steps of all iterations."""
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
     evaluate_every: CountOrZero = 0
-    """Iterations between evaluations; 0: only at the end."""
+    """Iterations between evaluations within the stage; 0: only before and after it."""
     benchmarks_every: CountOrZero = 0
     """Iterations between runs of `data.benchmarks`; 0: only after the last."""
     checkpoint_every: CountOrZero = 0
@@ -258,12 +282,17 @@ class Rollout(Section):
     """vLLM workers."""
 
     engines: Count = 1
+    """vLLM engines; each holds all weights and gets its share of the prompts."""
     tensor_parallel: Count = 1
+    """GPUs that each engine's weights are split over; 1 where `placement` is shared."""
     placement: Literal["shared", "separate"] = "shared"
     """shared: engines sleep while the learner steps; separate: they have devices of their own."""
     temperature: float = Field(default=1.0, gt=0, le=10)
+    """Sampling temperature of training; the loss is that of the policy at 1."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Share of the probability that tokens are drawn from, the likeliest first; 1: all."""
     max_response_tokens: Tokens
+    """Longest response, in training, evaluations and benchmarks; a longer one is cut."""
     max_model_tokens: int = Field(ge=64, le=LONG)
     """Prompt and response together."""
     max_sequences: Count = 64
@@ -271,11 +300,13 @@ class Rollout(Section):
     max_images: Count = 8
     """Most images in one prompt."""
     gpu_memory_share: float = Field(default=0.85, gt=0, lt=1)
+    """Share of each GPU's memory that an engine takes, weights and key-value cache together."""
     kv_cache_gib: int = Field(default=1, ge=1, le=HUGE_GIB)
     """Key-value cache of an engine on a machine without a GPU."""
     start_timeout_s: Seconds = 600
+    """Longest wait for the engines to start, in seconds."""
     timeout_s: Seconds = 3600
-    """Longest wait for one iteration's responses."""
+    """Longest wait for one call to the engines, in seconds: such as an iteration's responses."""
     agreement_responses: Count = 8
     """Responses that engines and learner are compared on after each publication; each engine gives
     one at least."""
@@ -298,12 +329,18 @@ class Learner(Section):
     """FSDP2 training processes."""
 
     workers: Count = 1
+    """Training processes, each on a GPU of its own where there are any; they share the model."""
     tokens_per_microbatch: int = Field(ge=64, le=LONG)
     """Packed tokens of one forward and backward, per worker."""
+    prompt_once: bool = True
+    """Whether the responses to one problem share its prompt's tokens, pictures and features; the
+    result is the same, and cheaper."""
     activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """CPU threads per worker; None: the cores divided by the workers."""
+    """CPU threads per worker; None: its share of the cores."""
     timeout_s: Seconds = 3600
+    """Longest wait for one call to the workers, in seconds: such as an optimizer step."""
 
 
 class RewardPart(Section):
@@ -312,7 +349,7 @@ class RewardPart(Section):
     grader: str
     """Registry key, `package.module:function` or `path/to/file.py:function`."""
     weight: float = 1.0
-    """What its value counts in the sum; below 0 for a penalty."""
+    """Factor of its value in the sum; below 0 it is a penalty."""
 
     @field_validator("weight")
     @classmethod
@@ -326,12 +363,21 @@ class Rewards(Section):
     """How a response is scored: the weighted sum of its parts."""
 
     parts: list[RewardPart] = Field(default=[RewardPart(grader="math_answer")], min_length=1)
+    """Graders with their weights; each grades every response."""
     timeout_s: Seconds = 5.0
-    """Wall-clock limit for grading one response."""
+    """Wall-clock limit for one grader on one response, in seconds."""
     memory_gib: Gib = 2.0
+    """What a grading process may take beyond the loaded graders (Linux)."""
     workers: int = Field(default=2, ge=1, le=1024)
+    """Grading processes."""
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """A run stops when more than this share of an iteration's responses could not be graded."""
+    truncated: Literal["wrong", "masked", "graded"] = "wrong"
+    """What a response cut off before its end (at its token limit, or for repetition) earns: wrong
+    is 0 or its penalties, masked leaves it out of training, graded takes it as it stands."""
+    thinking: Literal["required", "closed_if_opened", "ignored"] = "closed_if_opened"
+    """Which answers count. required: only those after a closed thinking part; closed_if_opened:
+    also those of responses without any; ignored: also those in thinking that is never closed."""
 
     @field_validator("parts")
     @classmethod
@@ -347,6 +393,7 @@ class Recipe(Section):
     """One run, from checkpoint to thinking checkpoint."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of the order of the data, the held-out problems, sampling, and the weights of `tiny`."""
     run_dir: str = ""
     """Where everything is written; by default `runs/<recipe name>`."""
     overwrite: bool = False
@@ -356,18 +403,29 @@ class Recipe(Section):
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
     responses_gib: float = Field(default=1.0, ge=0, le=HUGE_GIB)
-    """Largest `responses.jsonl`, which keeps every sampled response; 0 keeps none."""
+    """Largest `responses.jsonl`, which keeps every sampled response, with `images/`, which keeps
+    the pictures that they show; 0 keeps none."""
+    trackers: list[Literal[TRACKERS]] = ["tensorboard"]  # pyright: ignore[reportInvalidTypeForm]
+    """Where the numbers go beside `metrics.jsonl`; all but tensorboard also take the recipe, and a
+    few responses of each evaluation. They work offline, and are installed by who wants them."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
     """What the run does, in this order."""
     ray_address: str | None = None
     """Address of a running Ray cluster; None: Ray is started for the run."""
     model: Model
+    """The checkpoint that the run starts from."""
     data: Data
+    """What is trained on in RL, and what is evaluated on."""
     sft: SFT | None = None
+    """The warm-up; None will do where `stages` leaves it out."""
     rl: RL | None = None
+    """Reinforcement learning; None will do where `stages` leaves it out."""
     rollout: Rollout
+    """How responses are sampled."""
     learner: Learner
+    """How the model is trained."""
     rewards: Rewards = Rewards()
+    """How responses are graded; by default by `math_answer` alone."""
 
     @field_validator("stages")
     @classmethod

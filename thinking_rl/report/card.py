@@ -47,7 +47,8 @@ def _front_matter(recipe: Recipe) -> dict[str, Any]:
     front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
     if is_hub_id(recipe.model.path):
         front["base_model"] = recipe.model.path
-    sources = [*recipe.data.train, *(recipe.sft.data if recipe.sft else [])]
+    sources = recipe.data.train if recipe.active_rl else []
+    sources = [*sources, *(recipe.active_sft.data if recipe.active_sft else [])]
     datasets = sorted({s.path for s in sources if s.path and is_hub_id(s.path)})
     if datasets:
         front["datasets"] = datasets

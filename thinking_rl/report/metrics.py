@@ -1,4 +1,4 @@
-"""What a run measured, row by row: `metrics.jsonl` and the same numbers for tensorboard."""
+"""What a run measured, row by row: `metrics.jsonl` and the same numbers for trackers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.report.trackers import Row, Tracker, told
 
 
 class MetricsWriter:
-    """Appends rows to `run_dir/metrics.jsonl` and scalars to `run_dir/tensorboard`.
+    """Appends rows to `run_dir/metrics.jsonl`, and gives their numbers to trackers.
 
     A row holds `stage`, `iteration` or `step`, `time` (seconds since 1970) and the values given.
     A value that is NaN or infinite is written as null and named in the row's `not_finite`. Each
     row is flushed, so that a run that dies leaves all it measured.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        from tensorboard.summary import Writer  # half a second that a dry run need not wait
-
+    def __init__(
+        self,
+        folder: RunFolder,
+        trackers: Sequence[Tracker] = (),
+        log: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """log: shows what went wrong in a tracker."""
         folder.path.mkdir(parents=True, exist_ok=True)
         self._file = folder.metrics.open("a", encoding="utf-8")
-        self._board = Writer(str(folder.tensorboard))
+        self._trackers = trackers
+        self._log = log
 
     def write(self, stage: str, position: Mapping[str, int], values: Mapping[str, Any]) -> None:
         """Writes one row. `position` is `{"iteration": 3}` or `{"step": 120}`."""
@@ -37,11 +43,16 @@ class MetricsWriter:
             row["not_finite"] = odd
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
-        step = next(iter(position.values()), 0)
-        for name, value in _numbers(plain):
-            if name not in odd:
-                self._board.add_scalar(f"{stage}/{name}", value, step)
-        self._board.flush()
+        numbers = {name: value for name, value in _numbers(plain) if name not in odd}
+        for tracker in self._trackers:
+            with told(self._log):
+                tracker.log(stage, next(iter(position.values()), 0), numbers)
+
+    def table(self, name: str, rows: Sequence[Row]) -> None:
+        """Sampled responses, for trackers that have tables."""
+        for tracker in self._trackers:
+            with told(self._log):
+                tracker.table(name, rows)
 
     @property
     def size(self) -> int:
@@ -54,10 +65,12 @@ class MetricsWriter:
         self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Closes both files; a second time does nothing."""
+        """Closes the file and the trackers; a second time does nothing."""
         if not self._file.closed:
             self._file.close()
-            self._board.close()
+            for tracker in self._trackers:
+                with told(self._log):
+                    tracker.close()
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from thinking_rl.files.json_files import finite
 from thinking_rl.files.run_folder import ITERATION, RunFolder
 from thinking_rl.recipe.schema import RL_STAGE, Recipe
 from thinking_rl.report.evaluation import percent, table_text
+from thinking_rl.report.events import EventLog, this_process
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.picture import draw_run
 from thinking_rl.report.summary import MILESTONES, write_summary
+from thinking_rl.report.trackers import open_trackers, rows_of
+from thinking_rl.types import Group
 
 HEADLINE = ("loss", "reward", "accuracy", "length", "tokens_per_s")
 """Metrics shown while a run goes, where a step has them; metrics.jsonl holds them all."""
@@ -48,7 +51,11 @@ class Reporter:
         """Rows that are there already stay, and their evaluations count as done."""
         self.folder = folder
         self._recipe = recipe
-        self._metrics = MetricsWriter(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        config = recipe.model_dump(mode="json")
+        trackers = open_trackers(recipe.trackers, folder, config)
+        self._metrics = MetricsWriter(folder, trackers, self.log)
+        self._events = EventLog(folder)
         self.evaluations = self._evaluations()
         self._counts: dict[str, int] = defaultdict(int)
         self._display = Display(console or Console(), folder.log)
@@ -57,6 +64,7 @@ class Reporter:
         self._stage_started = time.monotonic()
         self._phase_seconds: dict[str, float] = defaultdict(float)
         self._last_step = time.monotonic()
+        self.event("started", "the run starts", **this_process())
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "iteration") -> Iterator[None]:
@@ -66,6 +74,7 @@ class Reporter:
         self._stage_started = self._last_step = time.monotonic()
         self._phase_seconds.clear()  # what was timed before belongs to no step
         self._stage = name
+        self.event("stage", f"{name} begins, {total} {unit}s", total=total)
         self._display.start(name, total)
         try:
             yield
@@ -147,6 +156,7 @@ class Reporter:
             {"iteration": self._iterations_at(name)},
             {"name": name, "result": result},
         )
+        self.event("evaluation", f"{name}: {_describe(result)}")
         self.log(f"evaluation {name}: {_describe(result)}")
 
     def _iterations_at(self, name: str) -> int:
@@ -155,6 +165,18 @@ class Reporter:
             return self._recipe.rl.iterations
         number = name.rpartition("@")[2].removeprefix(ITERATION)
         return int(number) if number.isdecimal() else 0
+
+    def samples(self, name: str, groups: Sequence[Group], picture: Callable[[str], bytes]) -> None:
+        """Shows some graded groups to the trackers.
+
+        Args:
+            picture: the encoded bytes of a picture, by its hash.
+        """
+        self._metrics.table(name, rows_of(groups, picture))
+
+    def event(self, kind: str, text: str, **details: Any) -> None:
+        """Keeps what happened in `events.jsonl`, with the stage in which it did."""
+        self._events.write(kind, text, **({"stage": self._stage} if self._stage else {}), **details)
 
     def log(self, text: str) -> None:
         """Shows one message; square brackets in it are text."""
@@ -171,6 +193,7 @@ class Reporter:
             draw_run(read_metrics(self.folder), measured, self.folder.picture)
         except Exception as error:  # a picture must not end a run of hours
             self.log(f"no picture: {type(error).__name__}: {error}")
+        self.event("finished", "the run is finished")
         self.log(f"finished: {self._recipe.run_dir}\n{table_text(measured)}")
         self.close()
         return summary

@@ -4,45 +4,80 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from thinking_rl.files.json_files import finite
 from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.report.pictures import PictureFolder
 from thinking_rl.types import Group, Problem, Score, Trajectory
 
 
 class ResponseLog:
-    """Appends rows to a run's `responses.jsonl` until it has its full size.
+    """Appends rows to a run's `responses.jsonl`, and the pictures that they show to its `images/`,
+    until both together have their full size.
 
     A row is one response: where it comes from (`stage`, `at`), the problem with its expected
     answer, the response with tokens, log-probs and policy versions by segment, its score with
-    parts, and its advantage. `python -m rewards.grade` takes the rows as they are.
+    parts, and its advantage. `python -m rewards.grade` takes the rows as they are; what it does not
+    apply is the recipe's word on responses that were cut off.
     """
 
-    def __init__(self, folder: RunFolder, limit_gib: float) -> None:
-        """limit_gib: size above which rows are counted, not kept."""
+    def __init__(
+        self,
+        folder: RunFolder,
+        limit_gib: float,
+        picture: Callable[[str], bytes] | None = None,
+    ) -> None:
+        """
+        Args:
+            limit_gib: size above which rows are counted, not kept.
+            picture: the encoded bytes of a picture, by its hash; None: no pictures are kept.
+        """
         folder.path.mkdir(parents=True, exist_ok=True)
         self._file = folder.responses.open("ab")
         self._limit_bytes = limit_gib * 2**30
         self._left_out = 0
+        self._pictures = PictureFolder(folder)
+        self._picture = picture
 
-    def write(self, stage: str, at: str | int, groups: Sequence[Group]) -> None:
+    def write(
+        self,
+        stage: str,
+        at: str | int,
+        groups: Sequence[Group],
+        learner_logprobs: Iterable[Sequence[float]] = (),
+    ) -> None:
         """Keep every response of some groups.
 
         Args:
-            stage: `rl` or `evaluation`.
-            at: the iteration, or the evaluation's name.
+            stage: `rl`, `evaluation`, or `proof`, that engine and learner agree.
+            at: the iteration, the evaluation's name, or the policy version.
+            learner_logprobs: for each response those of its tokens, where the learner has them.
         """
+        learned = iter(learner_logprobs)
         for group in groups:
             for index in range(len(group.trajectories)):
                 row = {"stage": stage, "at": at, **response_row(group, index)}
+                if (values := next(learned, None)) is not None:
+                    row["learner_logprobs"] = [round(value, 5) for value in values]
                 line = json.dumps(finite(row), allow_nan=False, default=repr).encode() + b"\n"
-                if self._file.tell() + len(line) > self._limit_bytes:
-                    self._left_out += 1
-                else:
+                if self._keep_pictures(row["image_hashes"], len(line)):
                     self._file.write(line)
+                else:
+                    self._left_out += 1
         self._file.flush()
+
+    def _keep_pictures(self, hashes: Sequence[str], row_bytes: int) -> bool:
+        """Whether there is room for a row and for its pictures, which are then kept."""
+        new = [key for key in dict.fromkeys(hashes) if key not in self._pictures]
+        data = {key: self._picture(key) for key in new} if self._picture else {}
+        size = self._file.tell() + self._pictures.bytes + row_bytes
+        if size + sum(map(len, data.values())) > self._limit_bytes:
+            return False
+        for key, one in data.items():
+            self._pictures.keep(key, one)
+        return True
 
     @property
     def left_out(self) -> int:
@@ -118,4 +153,5 @@ def _score(score: Score) -> dict[str, Any]:
         "extracted": score.extracted,
         "parts": dict(score.parts),
         "error": score.error,
+        "note": score.note,
     }

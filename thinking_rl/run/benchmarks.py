@@ -34,10 +34,11 @@ class LoadedBenchmark:
 def load_benchmarks(
     recipe: Recipe, processor: KimiVLProcessor, images: ImageStore
 ) -> list[LoadedBenchmark]:
-    """The problems of `data.benchmarks` and how they are asked.
+    """The problems of `data.benchmarks` and how they are asked, every prompt looked at: better now
+    than after hours of training.
 
-    Raises ValueError where data cannot be used, or a prompt does not fit: better now than after
-    hours of training.
+    Raises:
+        ValueError: data cannot be used, or a prompt does not fit.
     """
     loaded = []
     model = Model(processor, images, lambda _: [], recipe.rollout.max_model_tokens)

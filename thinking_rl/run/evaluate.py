@@ -19,7 +19,8 @@ def evaluate(session: Session, name: str) -> None:
     once = replace(session.sampling, samples=1, temperature=0.0)
     often = replace(session.sampling, samples=data.eval_samples, temperature=data.eval_temperature)
     greedy = _answered(session, once, f"{name}/greedy")
-    sampled = _answered(session, often, f"{name}/sampled")
+    sampled = _answered(session, often, name)
+    session.reporter.samples(name, sampled, session.images.encoded)
     result = held_out_result(greedy, sampled, data.eval_caps, data.eval_step_mark)
     session.reporter.evaluation(name, result)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rewards.processes.pool import GradingPool, check_failure_share
+from rewards.truncation import readable, settled
 from thinking_rl.recipe.schema import Rewards
 from thinking_rl.types import Group, Outcome, Problem, Score
 
@@ -30,25 +31,31 @@ class Grader:
             memory_gib=rewards.memory_gib,
             workers=rewards.workers,
         )
-        self._max_failure_share = rewards.max_failure_share
+        self._rewards = rewards
         self._not_graded = not_graded
         self._log = log
 
     def grade(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups with a score for every response.
+        """The groups with a score for every response; those that were cut off, or whose thinking
+        is not closed, earn what the recipe says.
 
         Raises:
             RuntimeError: too many could not be graded (`rewards.max_failure_share`).
         """
-        items = [(group.problem, t.text) for group in groups for t in group.trajectories]
+        thinking = self._rewards.thinking
+        pairs = [(group.problem, t) for group in groups for t in group.trajectories]
+        items = [(problem, readable(t.text, thinking)) for problem, t in pairs]
         self._pool.reset_statistics()
         scores = self._pool.grade(items)
         keep_not_graded(items, scores, self._not_graded)
-        check_failure_share(scores, self._max_failure_share, self._pool)
+        check_failure_share(scores, self._rewards.max_failure_share, self._pool)
         errors = [score.error for score in scores if score.outcome is Outcome.NOT_GRADED]
         if errors:
             self._log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
-        remaining = iter(scores)
+        remaining = iter(
+            settled(t, score, self._rewards.truncated, thinking)
+            for (_, t), score in zip(pairs, scores, strict=True)
+        )
         return [
             replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
             for group in groups

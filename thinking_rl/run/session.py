@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -17,7 +18,7 @@ from thinking_rl.learner.group import Learner
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import load_processor
 from thinking_rl.plan.preflight import check_examples, check_fit, check_problems
-from thinking_rl.publication.agreement import TOLERANCES
+from thinking_rl.publication.agreement import TOLERANCES, Agreement
 from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.progress import Reporter
@@ -26,7 +27,7 @@ from thinking_rl.run.benchmarks import load_benchmarks
 from thinking_rl.run.grading import Grader
 from thinking_rl.run.settings import engine_settings, learner_settings
 from thinking_rl.run.state import RunState
-from thinking_rl.types import Problem
+from thinking_rl.types import Group, Problem
 
 
 class Session:
@@ -100,7 +101,7 @@ class Session:
         recipe, rollout = self.recipe, self.recipe.rollout
         self.grader = Grader(recipe.rewards, self.folder.not_graded, self.reporter.log)
         self._resources.callback(self.grader.close)
-        self.responses = ResponseLog(self.folder, recipe.responses_gib)
+        self.responses = ResponseLog(self.folder, recipe.responses_gib, self.images.encoded)
         self._resources.callback(self.responses.close)
         self.state.register("responses", self.responses)
         self.devices = self._resources.enter_context(cluster(placement_of(recipe), self.folder.log))
@@ -113,6 +114,7 @@ class Session:
             timeout_s=rollout.timeout_s,
         )
         self._resources.callback(self.pool.close)
+        self.reporter.event("worker", f"{rollout.engines} rollout worker(s) started")
         self._resources.callback(self.close_learner)
         self.publisher = Publisher(
             pool=self.pool,
@@ -123,7 +125,12 @@ class Session:
             dtype=recipe.model.dtype,
             tolerance=rollout.agreement_tolerance or TOLERANCES[recipe.model.dtype],
             timer=self.reporter.timer,
+            record=self._record_proof,
         )
+
+    def _record_proof(self, version: int, groups: Sequence[Group], agreement: Agreement) -> None:
+        with self.reporter.timer("record"):
+            self.responses.write("proof", version, groups, agreement.logprobs)
 
     def __enter__(self) -> Session:
         return self
@@ -166,7 +173,9 @@ class Session:
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
+                prompt_once=self.recipe.learner.prompt_once,
             )
+        self.reporter.event("worker", f"{self.recipe.learner.workers} learner rank(s) started")
         return self._learner
 
     def close_learner(self) -> None:

@@ -29,8 +29,11 @@ class Scene:
     """Which shape stands on which tile (column, row)."""
 
     columns: int
+    """Tiles across."""
     rows: int
+    """Tiles down."""
     shapes: Mapping[tuple[int, int], Kind]
+    """(column, row), both from 0 -> what stands there; empty tiles are left out."""
 
 
 def make(rng: random.Random, level: int, wrong_turns: float | None = None) -> Item:

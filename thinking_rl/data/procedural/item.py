@@ -17,12 +17,15 @@ class Item:
     """
 
     question: str
+    """Text of the user turn."""
     image: Image.Image
+    """The picture that it asks about."""
     answer: int
+    """The exact answer."""
     response: str
-    """Step by step."""
+    """The whole assistant turn, step by step, as `respond` makes it."""
     direct: str = ""
-    """The answer at once, without the steps; empty: without any thought."""
+    """The turn that gives the answer at once, without the steps; empty: without any thought."""
 
 
 def respond(thought: str, answer: int, summary: str = "") -> str:

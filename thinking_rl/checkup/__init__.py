@@ -1,0 +1,1 @@
+"""Whether a run can work, known before it starts: the machine, the recipe, the real parts."""
