@@ -20,7 +20,7 @@ from thinking_rl.files.lock import sole_writer
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.images import open_image
 from thinking_rl.names import did_you_mean
-from thinking_rl.plan import inputs
+from thinking_rl.plan import devices, inputs
 from thinking_rl.plan import plan as planning
 from thinking_rl.plan.devices import resolve_dtype
 from thinking_rl.recipe.load import RecipeError, load_recipe
@@ -97,11 +97,17 @@ def test_a_dry_run_refuses(
             "the length reward never starts",
         ),
         (["rl.evaluate_every=99"], "rl.evaluate_every: 99 of 15 iterations"),
+        (["rollout.engines=8"], "rollout.engines: 8 processes on a machine with 2 cores"),
     ],
 )
 def test_a_dry_run_warns(
-    tmp_path: Path, capsys: pytest.CaptureFixture, overrides: list[str], words: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    words: str,
 ) -> None:
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: {0, 1})
     assert dry_run(tmp_path) == 0
     assert "warning" not in capsys.readouterr().out
     assert dry_run(tmp_path, *overrides) == 0

@@ -12,10 +12,9 @@ from thinking_rl.plan.findings import Plan
 from thinking_rl.recipe.schema import Recipe
 
 HALF_ONLY = "float32 on a GPU: vLLM's latent attention takes half precision only there"
-PER_CORE = 2
-"""Most engines, or learner workers, for a core of a machine without a GPU."""
-ALWAYS_FIT = 4
-"""As many engines, or learner workers, may try any machine."""
+SLOW, TOO_MANY = 2, 8
+"""Engines, or learner workers, for a core of a machine without a GPU: more are warned of, refused.
+A plan for a node of eight GPUs can so be looked at on a laptop."""
 
 
 def find_gpus() -> list[float]:
@@ -55,10 +54,11 @@ def check_devices(plan: Plan, recipe: Recipe, gpus_gib: list[float]) -> None:
             "learner.workers": recipe.learner.workers,
         }
         for key, count in counts.items():
-            if count > max(ALWAYS_FIT, PER_CORE * cores):
-                plan.problems.append(
+            if count > SLOW * cores:
+                found = plan.problems if count > TOO_MANY * cores else plan.warnings
+                found.append(
                     f"{key}: {count} processes on a machine with {cores} cores and no GPU; give "
-                    f"about as many as there are cores"
+                    "about as many as there are cores"
                 )
 
 

@@ -11,9 +11,6 @@ import torch
 
 from thinking_rl.types import Conversation, Group
 
-TOLERANCES = {"float32": 5e-4, "bfloat16": 0.05}
-"""In nats, by the engines' dtype: of the largest difference in float32, of the mean in bfloat16."""
-
 
 class AgreementError(RuntimeError):
     """Engine and learner give the same tokens different probabilities."""

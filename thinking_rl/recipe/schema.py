@@ -35,6 +35,8 @@ HUGE_GIB = 100_000
 MONTH_S = 30 * 24 * 3600
 LARGEST_RATE = 0.1
 """A learning rate beyond it is a slip of the pen."""
+TOLERANCES = {"float32": 5e-4, "bfloat16": 0.05}
+"""In nats, by the engines' dtype: of the largest difference in float32, of the mean in bfloat16."""
 Count = Annotated[int, Field(ge=1, le=MANY)]
 CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
 Tokens = Annotated[int, Field(ge=1, le=LONG)]
@@ -437,6 +439,11 @@ class Recipe(Section):
                 f"[{', '.join(expected)}] instead of [{', '.join(stages)}]"
             )
         return stages
+
+    @property
+    def agreement_tolerance(self) -> float:
+        """Largest difference of log-probs between engine and learner, in nats."""
+        return self.rollout.agreement_tolerance or TOLERANCES[self.model.dtype]
 
     @property
     def active_sft(self) -> SFT | None:

@@ -18,7 +18,7 @@ from thinking_rl.learner.group import Learner
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import load_processor
 from thinking_rl.plan.preflight import check_examples, check_fit, check_problems
-from thinking_rl.publication.agreement import TOLERANCES, Agreement
+from thinking_rl.publication.agreement import Agreement
 from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import Recipe
 from thinking_rl.report.progress import Reporter
@@ -123,7 +123,7 @@ class Session:
             sampling=self.sampling,
             responses=rollout.agreement_responses,
             dtype=recipe.model.dtype,
-            tolerance=rollout.agreement_tolerance or TOLERANCES[recipe.model.dtype],
+            tolerance=recipe.agreement_tolerance,
             timer=self.reporter.timer,
             record=self._record_proof,
         )
