@@ -26,7 +26,7 @@ endif
 	@touch $@
 
 quickstart: $(STAMP)
-	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml overwrite=true $(OVERRIDES)
+	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml $(OVERRIDES)
 
 fast: $(STAMP)
 	$(BIN)/python -m pytest tests/unit

@@ -129,8 +129,10 @@ def test_benchmarks_along_a_run(processor) -> None:
     engine = StandIn(processor, lambda request: "◁think▷a◁/think▷ #### 3")
     loaded = [LoadedBenchmark(BENCHMARK, PROBLEMS, TEN)]
     run_benchmarks(loaded, engine.model(), 4, lambda *row: reported.append(row))
-    assert [row[:3] for row in reported] == [("benchmark/gsm8k@iteration_4", 1, 10)]
-    assert reported[0][3]["strict"] == pytest.approx(0.1)
+    [(name, result)] = reported
+    assert name == "benchmark/gsm8k@iteration_4"
+    assert (result["correct"], result["total"]) == (1, 10)
+    assert result["strict"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(("truncated", "right"), [("masked", 1), ("wrong", 1), ("graded", 2)])
@@ -200,3 +202,12 @@ def test_command_line(tmp_path, data, capsys):
     assert "did you mean 'mathvision'" in capsys.readouterr().err
     assert main(["mathvision", str(responses), "--data", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, responses = tmp_path / "test.jsonl", tmp_path / "responses.jsonl"
+    data.write_text('{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n')
+    responses.write_text('{"id": "0", "response": "2"}\n')
+    arguments = ["gsm8k", str(responses), "--data", str(data), "--workers=1"]
+    assert main([*arguments, "--out=/dev/full"]) == 2
+    assert "error: /dev/full: the verdicts could not be written" in capsys.readouterr().err
