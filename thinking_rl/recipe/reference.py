@@ -86,7 +86,7 @@ def value_of(part: dict[str, Any]) -> str:
         return f"`{part['const']}`"
     if "$ref" in part:
         return "section"
-    kind = part["type"]
+    kind: str = part["type"]
     if kind == "array":
         items = part.get("prefixItems") or [part["items"]]
         return "list of " + " and ".join(value_of(item) for item in items)
