@@ -53,7 +53,7 @@ def _draw_rewards(
                 axes.plot(place, one["accuracy"], marker, color="C3", label=label, alpha=0.8)
     axes.set_ylim(0, 1)
     axes.set_title("Reward and accuracy in RL")
-    if axes.lines:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=7)
 
 

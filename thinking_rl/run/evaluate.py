@@ -17,8 +17,9 @@ def evaluate(session: Session, name: str) -> None:
     graded, by a grader that judges answers; one that was cut off is wrong, or judged as it stands
     where the recipe says so, and never left out."""
     data = session.recipe.data
-    once = replace(session.sampling, samples=1, temperature=0.0)
-    often = replace(session.sampling, samples=data.eval_samples, temperature=data.eval_temperature)
+    held_out = replace(session.sampling, purpose="evaluation")
+    once = replace(held_out, samples=1, temperature=0.0)
+    often = replace(held_out, samples=data.eval_samples, temperature=data.eval_temperature)
     greedy = _answered(session, once, f"{name}/greedy")
     sampled = _answered(session, often, name)
     session.reporter.samples(name, sampled, session.images.encoded)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rewards.processes.pool import GradingPool, check_failure_share
 from rewards.truncation import readable, settled
 from thinking_rl.recipe.schema import Rewards
-from thinking_rl.types import Group, Outcome, Problem, Score
+from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Trajectory
 
 
 class Grader:
@@ -63,9 +63,17 @@ class Grader:
             for (_, t), score in zip(pairs, scores, strict=True)
         )
         return [
-            replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
+            replace(
+                group,
+                scores=tuple(self._charged(one, next(remaining)) for one in group.trajectories),
+            )
             for group in groups
         ]
+
+    def _charged(self, response: Trajectory, score: Score) -> Score:
+        if response.finish_reason is not FinishReason.REPETITION or score.error is not None:
+            return score
+        return replace(score, value=score.value - self._rewards.repetition_penalty)
 
     def metrics(self) -> dict[str, float]:
         """Latency and failures by grader of the last `grade`: `grader/<name>/<what>`."""
