@@ -89,6 +89,8 @@ def chosen_option(reading: Reading, summary: str, choices: tuple[str, ...]) -> s
     if lists_letters(summary):
         return None
     letter = letter_stated(summary, len(choices))
+    if letter is not None and _is_contradicted(letter, last_line(summary), choices):
+        return None
     if letter is not None or len(named_letters(text, len(choices))) > 1:
         return letter
     if text == last_line(summary):
@@ -126,6 +128,16 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     is_open = is_hedged(rest) or is_negated(rest) or len(named_letters(cleaned, len(choices))) > 1
     is_text = rest[0].isalnum() or rest[0] in "$\\-"
     return letter if is_text and not is_open else None
+
+
+def _is_contradicted(letter: str, line: str, choices: tuple[str, ...]) -> bool:
+    """Whether a line that is a letter and a value has another option's value: `(B) 12 cm`."""
+    cleaned = clean(line[:MAX_LENGTH])
+    match = _LETTER.match(cleaned)
+    if match is None or match[1].upper() != letter:
+        return False
+    stated = _option_of_value(cleaned[match.end() :].strip(" .:,"), choices)
+    return stated not in (None, letter) and not _repeats(choices, str(stated), letter)
 
 
 def _affirmed(cleaned: str, choices: tuple[str, ...]) -> str | None:

@@ -89,6 +89,7 @@ _LATEX = [
         (r"\\(?:times|cdot|ast)(?![A-Za-z])", "*"),
         (r"\\div(?![A-Za-z])", "/"),
         (r"\\Pr(?![A-Za-z])", "P"),
+        (r"\\colon(?![A-Za-z])", ":"),
         (r"\\%", "%"),
         (r"\\(?:lbrace)(?![A-Za-z])", r"\\{"),
         (r"\\(?:rbrace)(?![A-Za-z])", r"\\}"),

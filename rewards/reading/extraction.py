@@ -188,7 +188,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
-_IS = re.compile(r"\b(?:is|are|equals?)\b|=")
+_IS = re.compile(r"\b(?:is|are|equals?)\b|[=是为為有得]")
 _DISPLAY = re.compile(r"\$\$(.{1,400}?)\$\$|\\\[(.{1,400}?)\\\]", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*\n]{1,400}?)\1(?![\w*])")
 _CLAUSE = re.compile(
@@ -302,7 +302,7 @@ def concluded(line: str) -> str:
     sentence = line[: because.start()] if because else line
     tails = [match.end() for match in _CONCLUSION.finditer(sentence)]
     starts = [start for start in tails if _HAS_VALUE.search(sentence, start)] or tails
-    tail = sentence[starts[-1] :].strip() if starts else _from_only_number(sentence)
+    tail = _from_only_number(sentence[starts[-1] if starts else 0 :].strip())
     if "=" in tail:
         tail = _chain(tail)
     if not any(mark.isalnum() for mark in tail):
@@ -320,13 +320,17 @@ _HAS_VALUE = re.compile(r"\d|[$\\]")
 _NUMBER = re.compile(r"[-−]?\d[\d:.,/]*")
 
 
+_SIGN = re.compile(r"[^\w\s,.;:'’()*-]")
+
+
 def _from_only_number(sentence: str) -> str:
     """`It takes 12 days to get there` from its only number on."""
     numbers = list(_NUMBER.finditer(sentence))
     if len(numbers) != 1 or "\\" in sentence or "$" in sentence:
         return sentence
     start = numbers[0].start()
-    return sentence if changes_next(sentence[:start]) else sentence[start:]
+    before = sentence[:start]
+    return sentence if changes_next(before) or _SIGN.search(before) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

@@ -30,8 +30,8 @@ _LABEL = re.compile(r"[\s*\-]*\(?([A-Z])[).:]")
 _LEADING = re.compile(r"\A\s*\*{0,2}\(?([A-Z])(?:[).:]{1,2})?\*{0,2}[ .]*\n")
 _NO = re.compile(r"[,;:]? \(?no\W*\Z", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"[.!?;](?:\s|$)|\n|\b(?:so|thus|hence|therefore|(?<!anything )(?<!all )(?<!nothing )but)\b"
-    r"|因此|所以|故|。",
+    r"[.!?;](?:\s|$)|\n|\b(?:so|thus|hence|therefore)\b"
+    r"|(?<!thing )(?<!all )(?<!any )(?<!option )\bbut\b|因此|所以|故|。",
     re.IGNORECASE,
 )
 

@@ -45,7 +45,8 @@ _ROMAN = re.compile(r"[IVXLCDM]+")
 _APART = r"(?<![A-Za-z\\]){}(?![A-Za-z])"
 _NEGATED = re.compile(
     _APART.format(f"(?:{'|'.join(_NEGATIONS)})")
-    + r"|\b(?:all|any|everything|everyone|nothing) but\b|\b(?:ruled?|ruling|rules|crossed) out\b"
+    + r"|\b(?:all|any|every|everything|everyone|nothing)(?: \w+)? but\b"
+    r"|\b(?:ruled?|ruling|rules|crossed) out\b"
     r"|\b(?:eliminat|discard|exclud|dismiss)\w*|n't\b"
     r"|\\(?:neg|lnot|not|[bx]?cancel|sout)(?![A-Za-z])|不|非|没有|沒有|错|錯|無|无|除了|¬",
     re.IGNORECASE,
