@@ -254,7 +254,7 @@ def _last_sentence(text: str) -> str:
 _FORMULA = re.compile(r"\$([^$]{1,200})\$|\\\(((?:[^\\]|\\(?!\))){1,200})\\\)")
 _CONCLUSION = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals?|has|have|had|get|gets|costs?|obtain|obtains|find|choose|pick"
-    r"|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得|\b(?:so|thus|hence|therefore)\b,?)"
+    r"|gives(?: us)?|yields|totals|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得|\b(?:so|thus|hence|therefore)\b,?)"
     r"\s*",
     re.IGNORECASE,
 )
