@@ -18,13 +18,10 @@ from functools import lru_cache
 from rewards.reading import equality, symbolic, values
 from rewards.reading.answer_text import (
     MAX_LENGTH,
-    PERCENT,
-    Unit,
     as_based,
     as_time,
     as_words,
     clean,
-    split_unit,
 )
 from rewards.reading.expression import Node, UnreadableError, parse
 from rewards.reading.extraction import (
@@ -36,6 +33,7 @@ from rewards.reading.extraction import (
     read_answer,
 )
 from rewards.reading.options import LETTERS, letter_of, letter_stated, lists_letters, named_letters
+from rewards.reading.units import PERCENT, Unit, split_unit
 from rewards.reading.words import is_hedged, is_negated
 from thinking_rl.types import Problem, Score
 

@@ -13,16 +13,19 @@ LETTERS = string.ascii_uppercase
 SHORT_LINE = 30
 """Words of a last line in which a capital that stands alone is taken for a choice."""
 
+# Letters as options: (B); B alone, unless it begins a sentence ("A closer look"); ABC.
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _ALONE = re.compile(
     r"(?<![\w'\\^_{+*=-])([A-Z])(?![\w'^_{}+*=-])"
     r"(?! (?!(?:is|and|or|fits|works|matches|because|as|since|seems|must)\b)[a-z]{2,})"
 )
 _TOGETHER = re.compile(r"(?<![A-Za-z])([A-Z]{2,10})(?![A-Za-z])")
+# "not A", "rather than A": an aside that settles nothing.
 _ASIDE = re.compile(
     r"[,;]? *(?:\b(?:and |but )?not (?:option |choice )?\(?[A-Z]\)?(?![A-Za-z])"
     r"|\b(?:rather than|instead of|as opposed to|because|since)\b).*"
 )
+# "(A) and (D)", "A, b, c": a line that lists; "A." before an option; a first line of one letter.
 _LIST = re.compile(
     r"\(?[A-Z]\)?(?:(?: *[,;&/|、.]| +(?:and|or)\b) *(?:(?:and|or)\b *)?\(?[A-Za-z]\b\)?)+[ .]*\Z"
 )

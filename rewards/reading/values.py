@@ -140,7 +140,7 @@ def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:
     if _close(first, second):
         return True
     gold_places, answer_places = _decimals(gold), _decimals(answer)
-    if _is_float(gold, gold_places, first) or _is_float(answer, answer_places, second):
+    if _is_float(gold_places, first) or _is_float(answer_places, second):
         size = abs(_float(first))
         return abs(_float(first) - _float(second)) <= size * _context.mpf(10) ** (1 - FLOAT_DIGITS)
     if (gold_places is None) == (answer_places is None):
@@ -171,7 +171,8 @@ def _significant(decimal: Fraction, places: int) -> int:
     return abs(int(decimal * scale))
 
 
-def _is_float(node: Node, places: int | None, value: Any) -> bool:
+def _is_float(places: int | None, value: Any) -> bool:
+    """Whether a decimal has as many digits as a binary float prints."""
     return places is not None and _significant(value, places) >= 10 ** (FLOAT_DIGITS - 1)
 
 

@@ -28,7 +28,7 @@ FRESH: dict[str, tuple[Pairs, Pairs, Pairs]] = {
         [("@n", "\\boxed{@n}. This is not correct."), ("@n", "\\boxed{@n}. Or it could be \\boxed{@m}."), ("@n", "Maybe \\boxed{@n}"), ("@n", "\\boxed{@n}\n\nFinal answer: @n or @m")],
     ),
     "last line as a whole": (
-        [("@n", "So she needs @n eggs."), ("@n", "The total comes to $@n$."), ("\\frac{@k}{@n}", "The probability is $\\frac{@k}{@n}$."), ("@n", "Therefore x = @n."), ("-@n", "The temperature is -@n degrees."), ("\\sqrt{@n}", "The distance is $\\sqrt{@n}$ units.")],
+        [("@n", "So she needs @n eggs."), ("@n", "The total comes to $@n$."), ("\\frac{@k}{@n}", "The probability is $\\frac{@k}{@n}$."), ("@n", "Therefore x = @n."), ("-@n", "The temperature is -@n degrees."), ("@n", "We add @k to each digit of @m, which gives us @n."), ("\\sqrt{@n}", "The distance is $\\sqrt{@n}$ units.")],
         [("@n", "So she needs @m eggs."), ("\\frac{@k}{@n}", "The probability is $\\frac{@n}{@k}$."), ("@n", "Therefore x = @m.")],
         [("-@n", "The temperature is @n degrees."), ("@n", "So she needs @n or @m eggs."), ("@n", "So she does not need @n eggs."), ("@n", "Therefore x > @n."), ("@n", "Therefore 2x = @n.")],
     ),
