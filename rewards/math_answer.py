@@ -105,6 +105,8 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     if len(verbatim) > 1 and verbatim in choices:  # `(b)` where the options are (c), (b), (a)
         return LETTERS[choices.index(verbatim)]
     cleaned = clean(answer[:MAX_LENGTH])
+    if cleaned in LETTERS[: len(choices)] and len(cleaned) == 1:
+        return cleaned
     by_value = _option_of_value(cleaned, choices)
     if by_value is None:
         by_value = _option_leading(cleaned, choices)
@@ -165,7 +167,7 @@ def _option_of_value(value: str, choices: tuple[str, ...]) -> str | None:
     for letter, text in zip(LETTERS, choices, strict=False):
         bare = text.strip(" ().$")
         is_label = len(bare) == 1 and bare.upper() in LETTERS[: len(choices)]
-        if not is_label and equal(text, value):
+        if not is_label and equal(text, value, may_prove=False):
             return letter
     return None
 
@@ -186,8 +188,11 @@ def _repeats(choices: tuple[str, ...], first: str, second: str) -> bool:
     return equal(choices[LETTERS.index(first)], choices[LETTERS.index(second)])
 
 
-def equal(gold: str, answer: str) -> bool:
+def equal(gold: str, answer: str, may_prove: bool = True) -> bool:
     """Whether `answer` says the same as `gold`.
+
+    Args:
+        may_prove: ask math-verify where the own reader cannot read the expected answer.
 
     Raises:
         TooLargeError: a value is too large to compute.
@@ -214,7 +219,7 @@ def equal(gold: str, answer: str) -> bool:
     if gold_based or answer_based:
         return _same_based(gold_based, gold_text, answer_based, answer_text)
     try:
-        return _same_mathematics(gold_text, answer_text)
+        return _same_mathematics(gold_text, answer_text, may_prove)
     except RecursionError as error:
         raise values.TooLargeError("nested too deeply") from error
 
@@ -260,7 +265,7 @@ def _same_based(
     return answer is not None and not is_decimal and answer[0] == gold_text.upper().lstrip("0")
 
 
-def _same_mathematics(gold: str, answer: str) -> bool:
+def _same_mathematics(gold: str, answer: str, may_prove: bool) -> bool:
     gold_node, answer_node = _read(gold), _read(answer)
     if gold_node is not None and answer_node is not None:
         if _only_letters(gold) and _only_letters(answer):
@@ -280,7 +285,8 @@ def _same_mathematics(gold: str, answer: str) -> bool:
         return bool(as_words(gold))
     if gold_node is not None or "\\" not in gold or ("," in answer) != ("," in gold):
         return False
-    return _needs_sympy(gold) and _needs_sympy(answer) and symbolic.proves(gold, answer)
+    needs_proof = may_prove and _needs_sympy(gold) and _needs_sympy(answer)
+    return needs_proof and symbolic.proves(gold, answer)
 
 
 @lru_cache(maxsize=4096)

@@ -325,7 +325,8 @@ _HAS_VALUE = re.compile(r"\d|[$\\]")
 _NUMBER = re.compile(r"[-−]?\d[\d:.,/]*")
 
 
-_SIGN = re.compile(r"[^\w\s,.;:'’()*-]")
+_SIGN = re.compile(r"[^\w\s,;:'’()*-]")
+"""A sign or the end of a sentence: then the number is not what the words before it lead to."""
 
 
 def _from_only_number(sentence: str) -> str:
