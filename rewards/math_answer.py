@@ -18,13 +18,10 @@ from functools import lru_cache
 from rewards.reading import equality, symbolic, values
 from rewards.reading.answer_text import (
     MAX_LENGTH,
-    PERCENT,
-    Unit,
     as_based,
     as_time,
     as_words,
     clean,
-    split_unit,
 )
 from rewards.reading.expression import Node, UnreadableError, parse
 from rewards.reading.extraction import (
@@ -36,6 +33,7 @@ from rewards.reading.extraction import (
     read_answer,
 )
 from rewards.reading.options import LETTERS, letter_of, letter_stated, lists_letters, named_letters
+from rewards.reading.units import PERCENT, Unit, split_unit
 from rewards.reading.words import is_hedged, is_negated
 from thinking_rl.types import Problem, Score
 
@@ -89,6 +87,8 @@ def chosen_option(reading: Reading, summary: str, choices: tuple[str, ...]) -> s
     if lists_letters(summary):
         return None
     letter = letter_stated(summary, len(choices))
+    if letter is not None and _is_contradicted(letter, last_line(summary), choices):
+        return None
     if letter is not None or len(named_letters(text, len(choices))) > 1:
         return letter
     if text == last_line(summary):
@@ -105,6 +105,8 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     if len(verbatim) > 1 and verbatim in choices:  # `(b)` where the options are (c), (b), (a)
         return LETTERS[choices.index(verbatim)]
     cleaned = clean(answer[:MAX_LENGTH])
+    if cleaned in LETTERS[: len(choices)] and len(cleaned) == 1:
+        return cleaned
     by_value = _option_of_value(cleaned, choices)
     if by_value is None:
         by_value = _option_leading(cleaned, choices)
@@ -126,6 +128,16 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     is_open = is_hedged(rest) or is_negated(rest) or len(named_letters(cleaned, len(choices))) > 1
     is_text = rest[0].isalnum() or rest[0] in "$\\-"
     return letter if is_text and not is_open else None
+
+
+def _is_contradicted(letter: str, line: str, choices: tuple[str, ...]) -> bool:
+    """Whether a line that is a letter and a value has another option's value: `(B) 12 cm`."""
+    cleaned = clean(line[:MAX_LENGTH])
+    match = _LETTER.match(cleaned)
+    if match is None or match[1].upper() != letter:
+        return False
+    stated = _option_of_value(cleaned[match.end() :].strip(" .:,"), choices)
+    return stated not in (None, letter) and not _repeats(choices, str(stated), letter)
 
 
 def _affirmed(cleaned: str, choices: tuple[str, ...]) -> str | None:
@@ -155,7 +167,7 @@ def _option_of_value(value: str, choices: tuple[str, ...]) -> str | None:
     for letter, text in zip(LETTERS, choices, strict=False):
         bare = text.strip(" ().$")
         is_label = len(bare) == 1 and bare.upper() in LETTERS[: len(choices)]
-        if not is_label and equal(text, value):
+        if not is_label and equal(text, value, may_prove=False):
             return letter
     return None
 
@@ -176,8 +188,11 @@ def _repeats(choices: tuple[str, ...], first: str, second: str) -> bool:
     return equal(choices[LETTERS.index(first)], choices[LETTERS.index(second)])
 
 
-def equal(gold: str, answer: str) -> bool:
+def equal(gold: str, answer: str, may_prove: bool = True) -> bool:
     """Whether `answer` says the same as `gold`.
+
+    Args:
+        may_prove: ask math-verify where the own reader cannot read the expected answer.
 
     Raises:
         TooLargeError: a value is too large to compute.
@@ -204,7 +219,7 @@ def equal(gold: str, answer: str) -> bool:
     if gold_based or answer_based:
         return _same_based(gold_based, gold_text, answer_based, answer_text)
     try:
-        return _same_mathematics(gold_text, answer_text)
+        return _same_mathematics(gold_text, answer_text, may_prove)
     except RecursionError as error:
         raise values.TooLargeError("nested too deeply") from error
 
@@ -250,7 +265,7 @@ def _same_based(
     return answer is not None and not is_decimal and answer[0] == gold_text.upper().lstrip("0")
 
 
-def _same_mathematics(gold: str, answer: str) -> bool:
+def _same_mathematics(gold: str, answer: str, may_prove: bool) -> bool:
     gold_node, answer_node = _read(gold), _read(answer)
     if gold_node is not None and answer_node is not None:
         if _only_letters(gold) and _only_letters(answer):
@@ -270,7 +285,8 @@ def _same_mathematics(gold: str, answer: str) -> bool:
         return bool(as_words(gold))
     if gold_node is not None or "\\" not in gold or ("," in answer) != ("," in gold):
         return False
-    return _needs_sympy(gold) and _needs_sympy(answer) and symbolic.proves(gold, answer)
+    needs_proof = may_prove and _needs_sympy(gold) and _needs_sympy(answer)
+    return needs_proof and symbolic.proves(gold, answer)
 
 
 @lru_cache(maxsize=4096)

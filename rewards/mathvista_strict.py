@@ -10,8 +10,9 @@ import ast
 from rewards.choice import choice
 from rewards.math_answer import math_answer
 from rewards.mathvista import asks_for_choice, kind_of
-from rewards.reading.answer_text import MAX_LENGTH, as_number, clean, split_unit
+from rewards.reading.answer_text import MAX_LENGTH, as_number, clean
 from rewards.reading.extraction import read_answer
+from rewards.reading.units import split_unit
 from thinking_rl.types import Problem, Score
 
 

@@ -46,9 +46,10 @@ MAX_MEMBERS = 30
 
 def _alternatives(node: Any) -> list[Node]:
     """The members of a list or a set; both values of a plus-minus; else the node alone."""
-    if node[0] == "list" or (node[0] == "sequence" and node[1] == "{"):
+    if node[0] == "list" or _is_set(node):
         items = node[1] if node[0] == "list" else node[3]
-        return [part for item in items for part in _alternatives(item) or [item]]
+        apart = [[item] if _is_set(item) else _alternatives(item) for item in items]
+        return [part for parts in apart for part in parts]
     if node[0] == "relation" and node[1][1:2] == ["="] and len(node[1]) == 3:
         left, _, right = node[1]
         rights = _alternatives(right)
@@ -60,6 +61,10 @@ def _alternatives(node: Any) -> list[Node]:
     if signs > 3:
         raise TooLargeError("too many plus-minus signs")
     return [_with_sign(node, 1), _with_sign(node, -1)]
+
+
+def _is_set(node: Node) -> bool:
+    return node[0] == "sequence" and node[1] == "{"
 
 
 def _count(node: Any, kind: str) -> int:
@@ -86,6 +91,8 @@ def _same_item(gold: Node, answer: Node) -> bool:
         return _same_relation(gold, answer)
     if "ratio" in (gold[0], answer[0]):
         return _same_ratio(gold, answer)
+    if _is_set(gold) and _is_set(answer):
+        return same(gold, answer)
     if gold[0] in ("sequence", "matrix") or answer[0] in ("sequence", "matrix"):
         return _same_structure(gold, answer)
     if "list" in (gold[0], answer[0]):

@@ -253,8 +253,9 @@ class _Reader:
                 and not self.follows_group(start)
             ):
                 return ("add", node, fraction)
-        if following[0] == "number" and not self.follows_group(start):
-            raise UnreadableError("a number after a factor")  # x2, 3 4: times, index or two?
+        is_apart = self.follows_group(start) and node[0] != "number"
+        if following[0] == "number" and not is_apart:
+            raise UnreadableError("a number after a factor")  # x2, 3 (4): times, index or two?
         return ("multiply", node, following)
 
     def follows_group(self, start: int) -> bool:

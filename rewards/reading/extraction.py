@@ -129,6 +129,7 @@ def _closing_brace(text: str, start: int) -> int | None:
     return None
 
 
+# Words between two boxes by which the second replaces the first.
 _LEAVES_BEHIND = re.compile(
     r"\b(?:no|wait|wrong|mistake|correction|corrected|actually|instead|rather|therefore|thus|hence"
     r"|so|then|finally|final|conclude|conclusion|total|altogether|substituting|plugging|answer)\b"
@@ -163,6 +164,7 @@ def every_box(summary: str) -> str:
 # Statements
 
 _BE = r"(?: therefore| thus| then| hence)?,? (?:is|are|should be|must be|would be|will be|equals)"
+# What announces a final answer: "the answer is", "Answer:", a heading, an option, Chinese, ####.
 _STATEMENT = re.compile(
     r"\banswers?(?: to (?:the|this) (?:question|problem))?[*_]{0,3}" + _BE + r"(?![\w'’])"
     r"(?: (?:therefore|thus|simply|just|then|definitely|clearly|certainly|indeed|actually))?"
@@ -179,6 +181,7 @@ _STATEMENT = re.compile(
 _SENTENCE_END = re.compile(
     r"(?<!\bsq)(?<!\bcu)(?<!\b[ap]\.m)(?<!\b[ap])\.(?=[\s*_\"')\\$]|$)|[!?？](?=\s|\*|$)|\n|[。；]|</answer>"
 )
+# Where a sentence goes on from its answer to something else.
 _REASON = re.compile(
     r",?\s+(?:because|since|which(?! I doubt)(?! (?:is|was) (?:\w+ )?(?:wrong|false|incorrect"
     r"|not (?:true|right|correct|the))\b)|given that|as shown|as required|as desired)\b"
@@ -188,7 +191,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
-_IS = re.compile(r"\b(?:is|are|equals?)\b|=")
+_IS = re.compile(r"\b(?:is|are|equals?)\b|[=是为為有得]")
 _DISPLAY = re.compile(r"\$\$(.{1,400}?)\$\$|\\\[(.{1,400}?)\\\]", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*\n]{1,400}?)\1(?![\w*])")
 _CLAUSE = re.compile(
@@ -252,12 +255,14 @@ def _last_sentence(text: str) -> str:
 # The last line
 
 _FORMULA = re.compile(r"\$([^$]{1,200})\$|\\\(((?:[^\\]|\\(?!\))){1,200})\\\)")
+# Verbs and marks after which a last line has its value.
 _CONCLUSION = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals?|has|have|had|get|gets|costs?|obtain|obtains|find|choose|pick"
-    r"|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得|\b(?:so|thus|hence|therefore)\b,?)"
-    r"\s*",
+    r"|gives(?: us)?|yields|totals|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得"
+    r"|\b(?:so|thus|hence|therefore)\b,?)\s*",
     re.IGNORECASE,
 )
+# Marks of a list, and words as opposed to commands and names of variables.
 _BULLET = re.compile(r"^(?:[>#\-•]+ +|\d+[.)] +(?=\D))+")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])(?!(?:and|or)\b)[A-Za-z]{2,}(?![A-Za-z}])|[\u4e00-\u9fff]{2}")
 
@@ -302,7 +307,7 @@ def concluded(line: str) -> str:
     sentence = line[: because.start()] if because else line
     tails = [match.end() for match in _CONCLUSION.finditer(sentence)]
     starts = [start for start in tails if _HAS_VALUE.search(sentence, start)] or tails
-    tail = sentence[starts[-1] :].strip() if starts else _from_only_number(sentence)
+    tail = _from_only_number(sentence[starts[-1] if starts else 0 :].strip())
     if "=" in tail:
         tail = _chain(tail)
     if not any(mark.isalnum() for mark in tail):
@@ -320,13 +325,18 @@ _HAS_VALUE = re.compile(r"\d|[$\\]")
 _NUMBER = re.compile(r"[-−]?\d[\d:.,/]*")
 
 
+_SIGN = re.compile(r"[^\w\s,;:'’()*-]")
+"""A sign or the end of a sentence: then the number is not what the words before it lead to."""
+
+
 def _from_only_number(sentence: str) -> str:
     """`It takes 12 days to get there` from its only number on."""
     numbers = list(_NUMBER.finditer(sentence))
     if len(numbers) != 1 or "\\" in sentence or "$" in sentence:
         return sentence
     start = numbers[0].start()
-    return sentence if changes_next(sentence[:start]) else sentence[start:]
+    before = sentence[:start]
+    return sentence if changes_next(before) or _SIGN.search(before) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

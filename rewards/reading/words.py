@@ -45,7 +45,8 @@ _ROMAN = re.compile(r"[IVXLCDM]+")
 _APART = r"(?<![A-Za-z\\]){}(?![A-Za-z])"
 _NEGATED = re.compile(
     _APART.format(f"(?:{'|'.join(_NEGATIONS)})")
-    + r"|\b(?:all|any|everything|everyone|nothing) but\b|\b(?:ruled?|ruling|rules|crossed) out\b"
+    + r"|\b(?:all|any|every|everything|everyone|nothing)(?: \w+)? but\b"
+    r"|\b(?:ruled?|ruling|rules|crossed) out\b"
     r"|\b(?:eliminat|discard|exclud|dismiss)\w*|n't\b"
     r"|\\(?:neg|lnot|not|[bx]?cancel|sout)(?![A-Za-z])|不|非|没有|沒有|错|錯|無|无|除了|¬",
     re.IGNORECASE,
@@ -87,6 +88,7 @@ def changes_next(words: str) -> bool:
 
 # Around a box
 
+# Words and marks that may stand between a denial and the box it denies.
 _FILLER = (
     r"(?:[\s\"'`*_:$(\[}]|\b(?:the|an?|be|is|are|to|equal|answers?|options?|choices?|values?|it|that"
     r"|say|with|as|of|there|they|we|get|has|have|really|necessarily|simply|exactly|include|includes|being|would|final|correct"
@@ -105,6 +107,7 @@ _HEDGED_BEFORE = re.compile(
     r"|could also be|might also be|unless)\b|或者?|也许是?|可能是?)" + _FILLER,
     re.IGNORECASE,
 )
+# Right after a box: another value, a denial, or a mark or word that makes it another value.
 _AFTER = re.compile(
     r"[\s$)*.,\\\]]{0,8}(?:[(\[] ?)?"
     r"(?:(?:or|versus|vs|unless|perhaps|maybe|possibly|alternatively|或|也许|可能)(?![A-Za-z])"
@@ -119,6 +122,7 @@ _AFTER = re.compile(
     r"(?:\d|\\frac|\\sqrt|[A-Z]\b(?! [a-z]))",
     re.IGNORECASE,
 )
+# Anywhere after an answer: it is taken back, or another is offered.
 _RETRACTED = re.compile(
     r"\b(?:no,? (?:wait|sorry|actually|that|this|it)|wait|scratch that|just kidding"
     r"|on second thought)\b"

@@ -10,7 +10,16 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from evaluations import BENCHMARK, MATHVISION_ROWS, PROBLEMS, TEN, StandIn, by_seed, write_jsonl
+from evaluations import (
+    BENCHMARK,
+    MATHVISION_ROWS,
+    PROBLEMS,
+    TEN,
+    StandIn,
+    by_seed,
+    mathvision_problems,
+    write_jsonl,
+)
 from PIL import Image
 
 from eval import tables
@@ -31,16 +40,6 @@ from thinking_rl.types import FinishReason, Group, Problem, Segment, Trajectory
 @pytest.fixture(scope="module")
 def processor(tiny_checkpoint: Path) -> KimiVLProcessor:
     return load_processor(tiny_checkpoint)
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_jsonl(tmp_path / "problems.jsonl", MATHVISION_ROWS)
-
-
-@pytest.fixture
-def problems(data):
-    return get_benchmark("mathvision").load(data, pictures=False)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(processor, tmp_path: Path) -> None:
@@ -159,7 +158,8 @@ def test_no_evaluation_leaves_out_a_response_that_was_cut_off(
     assert (correct, total, extra["not_graded"]) == (right, 4, 0)
 
 
-def test_both_verdicts(problems):
+def test_both_verdicts(tmp_path):
+    problems = mathvision_problems(tmp_path)
     responses = {"0": "\\boxed{60}", "1": "\\boxed{4}", "2": "\\boxed{0.333}"}
     rows = score(get_benchmark("mathvision"), problems, responses, workers=1)
     assert [(row.official, row.strict) for row in rows] == [
@@ -187,7 +187,8 @@ def test_parse_failures_are_counted_and_guessed_only_on_request():
     assert all(row.parse_failed for row in guessed)
 
 
-def test_command_line(tmp_path, data, capsys):
+def test_command_line(tmp_path, capsys):
+    data = write_jsonl(tmp_path / "problems.jsonl", MATHVISION_ROWS)
     answers = [{"id": str(n), "response": f"\\boxed{{{n}}} \ud800"} for n in range(3)]
     responses = write_jsonl(tmp_path / "responses.jsonl", answers)
     out = tmp_path / "new" / "verdicts.jsonl"
