@@ -1,9 +1,9 @@
 """What RL adds to the first run, beside a control: `python -m benchmarks.first_run --out FOLDER`.
 
-For each seed the recipe's warm-up is run. From its checkpoint RL goes on as the recipe says, and the
-control goes on with the warm-up, for as many steps as take the time that RL took, at the learning
-rate at which the warm-up ended. Both are evaluated on the same held-out problems. Prints one JSON
-line a figure and the table as markdown; runs that are there already are read, not repeated.
+For each seed the recipe's warm-up is run. From its checkpoint RL goes on as the recipe says, and
+the control goes on with the warm-up, for as many steps as take the time that RL took, at the
+learning rate at which the warm-up ended. Both are evaluated on the same held-out problems. Prints
+one JSON line a figure and the table as markdown; runs that are there are read, not repeated.
 """
 
 from __future__ import annotations
