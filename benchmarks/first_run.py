@@ -1,9 +1,9 @@
 """What RL adds to the first run, beside a control: `python -m benchmarks.first_run --out FOLDER`.
 
-For each seed the recipe is run as it stands; then the control goes on with the warm-up from the
-run's warmed-up checkpoint, for as many steps as take the time that RL took, at the learning rate
-at which the warm-up ended. Both are evaluated on the same held-out problems. Prints one JSON line a
-figure and the table as markdown; runs that are there already are read, not repeated.
+For each seed the recipe's warm-up is run. From its checkpoint RL goes on as the recipe says, and
+the control goes on with the warm-up, for as many steps as take the time that RL took, at the
+learning rate at which the warm-up ended. Both are evaluated on the same held-out problems. Prints
+one JSON line a figure and the table as markdown; runs that are there are read, not repeated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from thinking_rl.files.json_files import read_json
 from thinking_rl.files.run_folder import RunFolder
 
 RECIPE = "recipes/quickstart.yaml"
+FEW = ("data.eval_problems=20", "data.eval_samples=8")
+"""Of the warm-up's own evaluations: the other two runs repeat the one after it on all problems."""
 POINTS = 100
 
 
@@ -32,33 +34,35 @@ def run(folder: RunFolder, *overrides: str) -> dict[str, Any]:
     return read_json(folder.summary)
 
 
-def control(folder: RunFolder, first: RunFolder, summary: Mapping[str, Any], seed: int) -> dict:
-    """The summary of the run that goes on with the warm-up instead of RL."""
-    sft, seconds = summary["recipe"]["sft"], summary["seconds"]
-    steps = math.ceil(seconds["rl"] / (seconds["sft"] / sft["steps"]))
+def evaluations(out: Path, seed: int) -> dict[str, Mapping[str, Any]]:
+    """A seed's evaluations, by what they are called in the table."""
+    folder = RunFolder.at(out / f"seed{seed}-warm-up")
+    warm_up = run(folder, f"seed={seed}", "stages=[sft]", *FEW)
+    start = (f"seed={seed}", f"model.path={folder.stage_weights('sft')}")
+    rl = run(RunFolder.at(out / f"seed{seed}-rl"), *start, "stages=[rl]")
+    longer = control_overrides(warm_up["recipe"]["sft"], warm_up["seconds"], rl["seconds"])
+    control = run(RunFolder.at(out / f"seed{seed}-control"), *start, *longer)
+    return {
+        "before": warm_up["evaluations"]["start"],
+        "after SFT": rl["evaluations"]["start"],
+        "control": control["evaluations"]["after_sft"],
+        "after RL": rl["evaluations"]["after_rl"],
+    }
+
+
+def control_overrides(
+    sft: Mapping[str, Any], of_warm_up: Mapping[str, float], of_rl: Mapping[str, float]
+) -> list[str]:
+    """The warm-up again, at its last learning rate, for the seconds of RL."""
+    steps = math.ceil(of_rl["rl"] / (of_warm_up["sft"] / sft["steps"]))
     rate = sft["optimizer"]["learning_rate"] * sft["optimizer"]["final_share"]
-    return run(
-        folder,
-        f"seed={seed}",
+    return [
         "stages=[sft]",
-        f"model.path={first.stage_weights('sft')}",
         f"sft.steps={steps}",
         f"sft.optimizer.learning_rate={rate}",
         "sft.optimizer.final_share=1.0",
         "sft.optimizer.warmup_steps=0",
-    )
-
-
-def evaluations(out: Path, seed: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A seed's evaluations, by what they are called in the table."""
-    first = RunFolder.at(out / f"seed{seed}")
-    summary = run(first, f"seed={seed}")
-    other = control(RunFolder.at(out / f"seed{seed}-control"), first, summary, seed)
-    found = summary["evaluations"]
-    yield "before", found["start"]
-    yield "after SFT", found["after_sft"]
-    yield "control", other["evaluations"]["after_sft"]
-    yield "after RL", found["after_rl"]
+    ]
 
 
 def row(seed: int, name: str, result: Mapping[str, Any]) -> str:
@@ -66,7 +70,7 @@ def row(seed: int, name: str, result: Mapping[str, Any]) -> str:
     greedy, sampled = result["greedy"], result["sampled"]
     cells = [
         str(seed),
-        name,
+        f"{name}, {result['problems']:,} problems",
         with_interval(greedy),
         with_interval(sampled),
         f"{sampled['pass_at_8']:.1%}",
@@ -88,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for seed in options.seeds:
-        found = dict(evaluations(options.out, seed))
+        found = evaluations(options.out, seed)
         greedy = POINTS * found["after SFT"]["greedy"]["accuracy"]
         for name in ("control", "after RL"):
             value = POINTS * found[name]["sampled"]["accuracy"]
@@ -96,7 +100,7 @@ def main() -> None:
             title = f"temperature 1 {name}, against greedy after SFT"
             figure(title, value, "% right", greedy, problems, seed=seed)
         rows += [row(seed, name, result) for name, result in found.items()]
-    print("| seed | | greedy | temperature 1 | pass@8 | tokens | step by step |")
+    print("| seed | | greedy | temperature 1 | pass@8 | tokens, both | step by step, both |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))
 
