@@ -211,6 +211,7 @@ class Writer:
             "tokens_per_s": 1500 + 100 * draw.random(),
         }
         row |= {f"seconds/{name}": value for name, value in phases.items()}
+        row |= {"idle_seconds/engine 0": 0.1, "idle_seconds/engine 1": 0.5}
         self.row(stage="rl", iteration=number, **row)
         if number % 5 == 4:
             self.events.write("checkpoint", f"saved after {number + 1} iterations", stage="rl")
