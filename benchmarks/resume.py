@@ -14,8 +14,9 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,32 +43,37 @@ def outcome(run: SmallRun) -> tuple[list[dict], list[dict]]:
     return rows(run.left.metrics), rows(run.left.responses)
 
 
-def end_at(
-    run: SmallRun,
-    moment: str,
-    number: int,
-    how: signal.Signals,
-    delay_s: float,
-    times: int = 1,
-) -> dict:
-    """Start or resume a run, and end it so long after the moment has begun the number-th time.
-    SIGKILL takes all its processes at once; another signal is the command's, `times` in a row."""
+@dataclass(frozen=True)
+class End:
+    """How a run is ended."""
+
+    moment: str
+    """The phase that it is in."""
+    how: signal.Signals
+    """SIGKILL takes all its processes at once; another signal is the command's."""
+    times: int = 1
+    """The signal is sent so often in a row."""
+
+
+def end_at(run: SmallRun, end: End, delay_s: float) -> dict[str, Any]:
+    """Start or resume a run, and end it so long after the moment has begun."""
     process = run.start()
-    run.wait(process, moment, number)
+    # A run that goes on publishes once more before it samples.
+    run.wait(process, end.moment, 2 if end.moment == "publishing" else 1)
     time.sleep(delay_s)
     if process.poll() is not None:
-        return {"moment": moment, "ended": False}
+        return {"moment": end.moment, "ended": False}
     begun = time.monotonic()
-    for _ in range(times):
-        process.send_signal(how)
+    for _ in range(end.times):
+        process.send_signal(end.how)
         time.sleep(0.1)
-    if how is signal.SIGKILL:
+    if end.how is signal.SIGKILL:
         for one in run.processes():
             one.kill()
     process.wait(60)
     _, left = psutil.wait_procs(run.processes(), timeout=30)
-    took = round(time.monotonic() - begun, 1)
-    return {"moment": moment, "ended": True, "seconds": took, "processes_left": len(left)}
+    seconds = round(time.monotonic() - begun, 1)
+    return {"moment": end.moment, "ended": True, "seconds": seconds, "processes_left": len(left)}
 
 
 def finish(run: SmallRun) -> None:
@@ -76,28 +82,9 @@ def finish(run: SmallRun) -> None:
         raise RuntimeError(f"the run ended with {code}; see {run.left.log}")
 
 
-def compare(
-    folder: Path,
-    engines: int,
-    how: signal.Signals,
-    moments: Sequence[str],
-    draw: random.Random,
-    whole: SmallRun | None = None,
-) -> tuple[SmallRun, SmallRun, list[dict]]:
-    """An uninterrupted run (or the one given), one that was ended at the moments, and how that
-    went."""
-    overrides = (f"rollout.engines={engines}", "rollout.dealing=fixed")
-    if whole is None:
-        whole = SmallRun(folder / "whole", overrides)
-        finish(whole)
-    cut = SmallRun(folder / f"cut-{how.name}", overrides)
-    # A run that goes on publishes once more before it samples.
-    ends = [
-        end_at(cut, moment, 1 + (moment == "publishing"), how, draw.uniform(0, 0.3))
-        for moment in moments
-    ]
-    finish(cut)
-    return whole, cut, ends
+def overrides(engines: int) -> tuple[str, ...]:
+    """Of the recipe: the engines' requests are dealt by number."""
+    return (f"rollout.engines={engines}", "rollout.dealing=fixed")
 
 
 def main() -> None:
@@ -106,16 +93,22 @@ def main() -> None:
     parser.add_argument("--signals", nargs="+", default=["SIGKILL", "SIGINT"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw, whole = random.Random(options.seed), None
+    draw = random.Random(options.seed)
     for engines in options.engines:
-        whole = None
         with tempfile.TemporaryDirectory() as place:
+            whole = SmallRun(Path(place) / "whole", overrides(engines))
+            finish(whole)
+            expected = outcome(whole)
+            trained = [row for row in expected[1] if row["stage"] == "rl"]
             for name in options.signals:
-                moments = draw.sample(MOMENTS, len(MOMENTS))
                 how = signal.Signals[name]
-                whole, cut, ends = compare(Path(place), engines, how, moments, draw, whole)
-                expected, found = outcome(whole), outcome(cut)
-                trained = [row for row in expected[1] if row["stage"] == "rl"]
+                cut = SmallRun(Path(place) / name, overrides(engines))
+                ends = [
+                    end_at(cut, End(moment, how), draw.uniform(0, 0.3))
+                    for moment in draw.sample(MOMENTS, len(MOMENTS))
+                ]
+                finish(cut)
+                found = outcome(cut)
                 figures = {
                     "engines": engines,
                     "signal": name,
