@@ -12,7 +12,7 @@ from thinking_rl.algorithm.staleness import set_references
 from thinking_rl.files.run_folder import ITERATION
 from thinking_rl.learner.group import Learner
 from thinking_rl.recipe.schema import RL, RL_STAGE
-from thinking_rl.report.iteration import age_metrics, rollout_metrics, step_metrics
+from thinking_rl.report.iteration import age_metrics, idle_metrics, rollout_metrics, step_metrics
 from thinking_rl.run.benchmarks import run_benchmarks
 from thinking_rl.run.evaluate import evaluate
 from thinking_rl.run.export import copy_checkpoint_files
@@ -76,16 +76,18 @@ def iterate(
     """One iteration: sample, grade, step, publish, prove, report."""
     rl, reporter = session.recipe.rl, session.reporter
     assert rl is not None
+    session.pool.take_idle()
     with reporter.timer("rollout"):
         stream.fill(sampler, iteration)
         groups = stream.collect(iteration)
+    idle = session.pool.take_idle()
     with reporter.timer("grade"):
         groups = session.grader.grade(groups)
         sampler.record(groups)
     groups = set_advantages(groups, length_weight(rl, iteration))
     with reporter.timer("record"):
         session.responses.write(RL_STAGE, iteration, groups)
-    metrics = rollout_metrics(groups) | session.grader.metrics()
+    metrics = rollout_metrics(groups) | idle_metrics(idle) | session.grader.metrics()
     metrics["unfinished"] = stream.unfinished
     if batch := minibatches(groups, rl.steps_per_iteration, session.pool.version, oldest(session)):
         metrics |= age_metrics(batch, session.pool.version)

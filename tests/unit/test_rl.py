@@ -274,7 +274,7 @@ def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share
 
 
 def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
-    optimizer = Optimizer(learning_rate=1.0, final_share=0.1)
+    optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
     longer = RL(
         iterations=9, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
     )
@@ -282,7 +282,7 @@ def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
     assert before == [
         [optimizer.rate(4 * iteration + i, 20) for i in range(4)] for iteration in range(5)
     ]
-    assert learning_rates(longer, 8, 5) == pytest.approx([0.1] * 4)
+    assert learning_rates(longer, 8, 5) == pytest.approx([0.01] * 4)
 
 
 class Saving:

@@ -24,6 +24,7 @@ def make_plan(recipe: Recipe) -> Plan:
     """`check_inputs`, and what the run would do and need: stages, devices, memory, disk."""
     plan = check_inputs(recipe)
     _plan_stages(plan, recipe)
+    _warn_of_what_never_comes(plan, recipe)
     gpus_gib = find_gpus()
     plan_devices(plan, recipe, gpus_gib)
     config, whose = _config(recipe.model.path)
@@ -59,7 +60,37 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
         plan.add("stages", "per step", f"{per_step:g} responses per optimizer step")
         plan.add("stages", "per iteration", f"at most {tokens:,} response tokens")
     data = recipe.data
-    plan.add("stages", "evaluation", f"{data.eval_problems} problems x {data.eval_samples} samples")
+    plan.add(
+        "stages",
+        "evaluation",
+        f"{data.eval_problems} problems x (1 greedy + {data.eval_samples} samples)",
+    )
+
+
+def _warn_of_what_never_comes(plan: Plan, recipe: Recipe) -> None:
+    """Settings that a stage is too short for, as in a trial of a few steps."""
+    if (sft := recipe.active_sft) and sft.optimizer.warmup_steps >= sft.steps:
+        plan.warnings.append(
+            f"sft.optimizer.warmup_steps: {sft.optimizer.warmup_steps} steps of a stage of "
+            f"{sft.steps}: the learning rate never gets to {sft.optimizer.learning_rate:g}"
+        )
+    if rl := recipe.active_rl:
+        steps = rl.iterations * rl.steps_per_iteration
+        if rl.optimizer.warmup_steps >= steps:
+            plan.warnings.append(
+                f"rl.optimizer.warmup_steps: {rl.optimizer.warmup_steps} steps of a stage of "
+                f"{steps}: the learning rate never gets to {rl.optimizer.learning_rate:g}"
+            )
+        if rl.length_reward.weight and rl.length_reward.start_iteration >= rl.iterations:
+            plan.warnings.append(
+                f"rl.length_reward.start_iteration: {rl.length_reward.start_iteration} of "
+                f"{rl.iterations} iterations: the length reward never starts"
+            )
+        for name in ("evaluate_every", "benchmarks_every", "checkpoint_every"):
+            if getattr(rl, name) > rl.iterations:
+                plan.warnings.append(
+                    f"rl.{name}: {getattr(rl, name)} of {rl.iterations} iterations: only at the end"
+                )
 
 
 def _plan_memory(

@@ -130,7 +130,7 @@ class Session:
             sampling=self.sampling,
             responses=rollout.agreement_responses,
             dtype=recipe.model.dtype,
-            tolerance=rollout.agreement_tolerance,
+            tolerance=recipe.agreement_tolerance,
             timer=self.reporter.timer,
             record=self._record_proof,
         )
