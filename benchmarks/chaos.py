@@ -34,7 +34,6 @@ OVERRIDES = (
     "rl.evaluate_every=5",
     "rollout.engines=2",
     "rollout.dealing=free",
-    "rollout.silence_s=10",
 )
 ENGINE, LEARNER, GRADER = "EngineActor", "RankActor", "rewards.processes.worker"
 NOTICED = re.compile(r"rollout worker \d+ .*it is started again")
@@ -110,9 +109,11 @@ class Victim:
 
 
 def strike(victim: Victim, one: Strike, draw: random.Random) -> dict[str, Any]:
-    """Do it, and watch."""
-    targets = victim.processes(one.kind)
+    """Do it, and watch; a run that has ended is resumed first."""
+    if victim.process.poll() is not None:
+        victim.process = victim.run.start()
     victim.next("sampling")  # it is at work
+    targets = victim.processes(one.kind)
     noticed, serves = victim.said(NOTICED), victim.said(SERVES)
     victim.next(one.phase)
     time.sleep(draw.uniform(0, one.latest_s))
