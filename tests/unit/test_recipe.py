@@ -48,7 +48,7 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
             "rl.iterations=7",
             "rl.tau=2e-1",
             "rl.optimizer.betas=[0.8, 0.9]",
-            "rl.length_reward.weight=0.5",  # a section the file leaves out
+            "rl.length.reward_weight=0.5",  # a section the file leaves out
             "data.eval.0.levels=[2, 3]",
             "data.instruction=a=b",
             "ray_address=null",
@@ -58,9 +58,9 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ],
     )
     assert recipe.rl
-    assert (recipe.rl.iterations, recipe.rl.tau) == (7, 0.2)
+    assert (recipe.rl.iterations, recipe.rl.tau) == (7, (0.2, 0.2))
     assert recipe.rl.optimizer.betas == (0.8, 0.9)
-    assert recipe.rl.length_reward.weight == 0.5
+    assert recipe.rl.length.reward_weight == 0.5
     assert recipe.data.eval[0].levels == [2, 3]
     assert recipe.data.instruction == "a=b"
     assert recipe.ray_address is None
@@ -75,7 +75,11 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ("iterations: 2", "iterations: 2.5", "rl.iterations: expected a valid integer, not 2.5"),
         ("iterations: 2", "iterations: yes", "rl.iterations: expected a valid integer, not True"),
         ("iterations: 2", "iterations: 0", "expected greater than or equal to 1, not 0"),
-        ("tau: 0.1", "tau: .nan", "rl.tau: expected a finite number, not nan"),
+        (
+            "tau: 0.1",
+            "tau: .nan",
+            "rl.tau: expected a number above 0, or [first, last] of",
+        ),
         ("path: tiny", "path: 7", "model.path: expected a valid string, not 7"),
         ("path: tiny", "path: tiny, dtype: fp16", "expected 'float32' or 'bfloat16', not 'fp16'"),
         (
@@ -95,7 +99,7 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ("procedural}]", "gsm8k}]", "data.train.0: format gsm8k needs a `path`"),
         ("[rl]", "[sft, rl]", "stages lists 'sft': the recipe needs a section `sft:`"),
         ("32, max", "128, max", "max_response_tokens is 128: it must be below max_model_tokens"),
-        ("tau: 0.1", "tau: 0.1\n  steps_per_iteration: 99", "an iteration has only 32 responses"),
+        ("tau: 0.1", "tau: 0.1\n  responses_per_step: 99", "an iteration has only 32 responses"),
         (
             "  tau: 0.1",
             "  tau: 0.1\n  tau: 0.2",

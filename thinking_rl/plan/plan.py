@@ -47,16 +47,14 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
         tokens = sft.tokens_per_pass(recipe.learner.workers)
         plan.add("stages", SFT_STAGE, f"{text}, at most {tokens:,} tokens at once on a worker")
     if rl := recipe.active_rl:
-        responses = rl.problems_per_iteration * rl.samples_per_problem
-        tokens = responses * recipe.rollout.max_response_tokens
+        tokens = rl.responses * recipe.rollout.max_response_tokens
         plan.add(
             "stages",
             RL_STAGE,
             f"{rl.iterations} iterations of {rl.problems_per_iteration} problems x "
-            f"{rl.samples_per_problem} samples, {rl.steps_per_iteration} optimizer steps each",
+            f"{rl.samples_per_problem} samples, at most {rl.planned_steps} optimizer steps each",
         )
-        per_step = responses / rl.steps_per_iteration
-        plan.add("stages", "per step", f"{per_step:g} responses per optimizer step")
+        plan.add("stages", "per step", f"{rl.step_responses} responses per optimizer step")
         plan.add("stages", "per iteration", f"at most {tokens:,} response tokens")
     data = recipe.data
     plan.add("stages", "evaluation", f"{data.eval_problems} problems x {data.eval_samples} samples")

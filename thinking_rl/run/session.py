@@ -189,10 +189,9 @@ class Session:
         self.close_learner()
         section = self.recipe.rl or self.recipe.sft
         assert section is not None
-        tau = self.recipe.rl.tau if self.recipe.rl else 0.0
         with self.reporter.timer("start"):
             self._learner = Learner(
-                learner_settings(self.recipe, self.devices, checkpoint, section.optimizer, tau),
+                learner_settings(self.recipe, self.devices, checkpoint, section.optimizer),
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
