@@ -19,6 +19,7 @@ from rollouts.prompts import Prompt, Sampling
 from thinking_rl import rl as loop
 from thinking_rl.algorithm.advantage import set_advantages
 from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.learner.group import Learner
 from thinking_rl.model.images import CutImage
 from thinking_rl.publication import publish
 from thinking_rl.publication.agreement import Agreement, AgreementError
@@ -276,6 +277,39 @@ def make_rl(iterations: int, optimizer: Optimizer, **more: Any) -> RL:
         {"iterations": iterations, "problems_per_iteration": 8, "tau": 0.1, "optimizer": optimizer}
         | more
     )
+
+
+class Steps(Learner):
+    """A learner without ranks, whose gradients have these norms."""
+
+    def __init__(self, *norms: float) -> None:
+        self.norms, self.not_finite, self.actors, self.taken = [*norms], 0, [], []
+
+    def _begin_iteration(self, minibatches: Any) -> None: ...
+
+    def _wait(self, calls: list, what: str) -> list:
+        return []
+
+    def _step(self, index: int, conversations: Any, rate: float, tau: float) -> dict[str, float]:
+        self.taken.append((index, rate, tau))
+        return {"grad_norm": self.norms.pop(0)}
+
+
+def test_steps_go_over_the_minibatches_again() -> None:
+    learner = Steps(1.0, 2.0, 3.0, 4.0)
+    steps = learner.train([[], []], [0.1, 0.2, 0.3, 0.4], 0.5)
+    assert learner.taken == [(0, 0.1, 0.5), (1, 0.2, 0.5), (0, 0.3, 0.5), (1, 0.4, 0.5)]
+    assert [one["grad_norm"] for one in steps] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_steps_that_are_not_finite_are_left_out_until_they_are_too_many() -> None:
+    """In a row, over iterations too."""
+    odd = math.nan
+    learner = Steps(odd, 1.0, odd, odd, 1.0, math.inf, odd, odd)
+    assert [one["grad_norm"] for one in learner.train([[]] * 4, [0.1] * 4, 0.5)] == [1.0]
+    assert len(learner.train([[]] * 3, [0.1] * 3, 0.5)) == 1
+    with pytest.raises(FloatingPointError, match="in 3 optimizer steps in a row"):
+        learner.train([[]], [0.1], 0.5)
 
 
 def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:

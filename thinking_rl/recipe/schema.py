@@ -611,6 +611,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _overlong_is_near_the_limit(self) -> Recipe:
+        buffer = self.rl.length.overlong_tokens if self.rl else 0
+        if buffer >= self.rollout.max_response_tokens:
+            raise ValueError(
+                f"rl.length.overlong_tokens is {buffer}: it must be below "
+                f"rollout.max_response_tokens ({self.rollout.max_response_tokens})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_pool_is_finite(self) -> Recipe:
         sampler = self.rl.sampler if self.rl else None
         endless = any(source.format == "procedural" for source in self.data.train)
