@@ -347,7 +347,7 @@ class RolloutPool:
                     self._lose(engine, Event.FELL_SILENT, f"did not {method} in time")
                 waiting = {}
         self._require_one()
-        return answers
+        return dict(sorted(answers.items()))  # whoever was first: the order is the engines'
 
     def _value(self, engine: int, what: str, answer: Any) -> Any:
         """What an engine answered; `_LOST` where it failed, which is taken note of.

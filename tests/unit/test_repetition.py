@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -25,6 +26,24 @@ HONEST = {
     "steps": "\n".join(f"Step {i}: subtract 7 from {707 - 7 * i}." for i in range(1, 60)),
     "zeros": "1" + "0" * 50,
     "a sentence": "The quick brown fox jumps over the lazy dog, and thinks of the next one.",
+    "a seventh": "22/7 = 3." + "142857" * 8,
+    "an identity matrix": "\n".join(
+        " ".join("1" if i == j else "0" for j in range(14)) for i in range(14)
+    ),
+    "a matrix of zeros in LaTeX": r"\begin{pmatrix}" + r"0 & 0 & 0 \\ " * 3 + r"\end{pmatrix}",
+    "aligned equations": "\n".join(rf"&= {i}x + {i + 1} \\" for i in range(40)),
+    "pascal's triangle": "\n".join(
+        " ".join(str(math.comb(i, j)) for j in range(i + 1)) for i in range(18)
+    ),
+    "a truth table": "\n".join(" | ".join("TF"[i >> j & 1] for j in range(5)) for i in range(32)),
+    "a chess board": "\n".join("#." * 4 if i % 2 else ".#" * 4 for i in range(7)),
+    "tally marks": "|||| " * 12,
+    "a refrain three times": "Row, row, row your boat, gently down the stream.\n" * 3,
+    "a json list": ", ".join(f'{{"x": {i}, "y": {i}}}' for i in range(50)),
+    "cases": "\n".join(f"Case {i}: if n = {i}, then n^2 = {i * i}, not 50." for i in range(40)),
+    "polynomial": " + ".join(f"a_{i} x^{i}" for i in range(60)),
+    "the same line of code three times": "    total = total + values[i] * weights[i]\n" * 3,
+    "a long division": "\n".join(f"{i * 7}: 7 goes {i} times, 0 left" for i in range(50)),
 }
 
 

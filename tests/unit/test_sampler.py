@@ -74,7 +74,7 @@ def test_single_draws_are_in_proportion_to_the_failure_rate():
     """Chi-square over 100,000 draws: the last problem was never tried, one is solved."""
     problems = [make_problem(str(i)) for i in range(12)]
     right = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, None]
-    sampler = PoolSampler(problems, seed=0)
+    sampler = PoolSampler(problems, seed=0, floor=0.0)
     tried(sampler, problems, right)
     weights = [1 - (count or 0) / 10 for count in right]
     draws = 100_000
@@ -104,7 +104,7 @@ def test_inclusion_in_draws_of_128_of_400():
     it were with replacement, would be too much for likely ones."""
     problems = [make_problem(str(i)) for i in range(400)]
     right = [i % 11 for i in range(400)]
-    sampler = PoolSampler(problems, seed=0, floor=0.05)
+    sampler = PoolSampler(problems, seed=0)
     tried(sampler, problems, right)
     weights = [max(0.05, 1 - count / 10) for count in right]
     draws = 2000
@@ -143,7 +143,7 @@ def test_sources_are_mixed_by_weight():
     """Whatever their sizes and success rates; one that is too small gives all that it has."""
     problems = [make_problem(f"x{i}", source="x") for i in range(90)]
     problems += [make_problem(f"y{i}", source="y") for i in range(30)]
-    sampler = PoolSampler(problems, seed=0, weights={"x": 1.0, "y": 3.0}, floor=0.05)
+    sampler = PoolSampler(problems, seed=0, weights={"x": 1.0, "y": 3.0})
     tried(sampler, problems, [0] * 90 + [9] * 30)
     counts = Counter(p.source for _ in range(1000) for p in sampler.draw(8))
     assert counts["y"] / 8000 == pytest.approx(0.75, abs=0.02)
@@ -202,9 +202,9 @@ def test_a_pool_needs_different_problems():
         draw_pool(Short(), 4)
 
 
-def test_solved_problems_fill_a_draw_only_when_no_others_are_left():
+def test_without_a_floor_solved_problems_only_fill_up_a_draw():
     problems = [make_problem(name) for name in "abcd"]
-    sampler = PoolSampler(problems, seed=0)
+    sampler = PoolSampler(problems, seed=0, floor=0.0)
     sampler.record([make_group(problem, [True, True]) for problem in problems[1:]])
     second = Counter()
     for _ in range(300):

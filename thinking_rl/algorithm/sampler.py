@@ -17,6 +17,9 @@ from thinking_rl.algorithm.advantage import graded
 from thinking_rl.recipe.schema import RL
 from thinking_rl.types import Group, Problem
 
+FLOOR = 0.05
+"""Least weight of a problem, beside 1 for one that always failed: what was once learned is seen to
+stay learned."""
 POOL_PATIENCE = 20
 """Draws for each problem of a pool, repeated ones included."""
 
@@ -70,7 +73,6 @@ def make_sampler(stream: ProblemStream, rl: RL, seed: int) -> UniformSampler | P
         seed,
         weights=stream.weights,
         decay=settings.decay if settings.kind == "prioritised" else None,
-        floor=settings.floor,
         curriculum_draws=settings.curriculum_iterations * rl.problems_per_iteration,
     )
 
@@ -148,7 +150,7 @@ class PoolSampler:
         *,
         weights: Mapping[str, float] | None = None,
         decay: float | None = 1.0,
-        floor: float = 0.0,
+        floor: float = FLOOR,
         curriculum_draws: int = 0,
     ):
         self._problems = list(problems)

@@ -12,6 +12,8 @@ KEPT = 2
 """RL checkpoints that stay."""
 PART = ".part"
 """Ends the name of a checkpoint that is being written."""
+SFT_STEP = "sft_step_"
+"""How the names of the warm-up's checkpoints begin."""
 ITERATION = "iteration_"
 """How the names of RL checkpoints, and of evaluations between iterations, begin."""
 
@@ -111,6 +113,14 @@ class RunFolder:
     def stage_weights(self, stage: str) -> Path:
         """Released weights after a stage."""
         return self.checkpoints / stage
+
+    def sft_checkpoint(self, step: int) -> Path:
+        """The warm-up's sharded state after so many steps."""
+        return self.checkpoints / f"{SFT_STEP}{step:06d}"
+
+    def sft_checkpoints(self) -> list[Path]:
+        """Those that are there, whole or not, oldest first."""
+        return sorted(self.checkpoints.glob(f"{SFT_STEP}*"))
 
     def rl_checkpoint(self, iteration: int) -> Path:
         """The learner's sharded state after so many RL iterations."""

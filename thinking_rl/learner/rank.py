@@ -14,15 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
-from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
@@ -35,6 +26,7 @@ from thinking_rl.algorithm.loss import (
 from thinking_rl.learner.build import LearnerSettings, build_model, join
 from thinking_rl.learner.optimizers import make_optimizers
 from thinking_rl.learner.packing import TrainingRow
+from thinking_rl.learner.sharded_state import load_state, save_state
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import full_tensors, save_released
@@ -267,16 +259,13 @@ class Rank:
         dist.barrier()
 
     def save(self, folder: str | Path) -> None:
-        """Write the float32 weights, and the optimizer's state where iterations keep it, sharded
-        (torch DCP); collective.
+        """Write the float32 weights, and the optimizer's state where iterations keep it;
+        collective.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        try:
-            save_sharded(self._state(), checkpoint_id=str(folder))
-        except (Exception, CheckpointException) as error:  # the latter is no Exception
-            raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
+        save_state(folder, self.model, self._kept_optimizers())
 
     def load(self, folder: str | Path) -> None:
         """Read what `save` wrote, also with another number of ranks; collective.
@@ -284,22 +273,10 @@ class Rank:
         Raises:
             ValueError: the checkpoint is missing, incomplete, or of another model.
         """
-        state = self._state()
-        try:
-            load_sharded(state, checkpoint_id=str(folder))
-        except (Exception, CheckpointException) as error:  # the latter is no Exception
-            raise ValueError(
-                f"{folder}: not a checkpoint that this model can continue from: {error}"
-            ) from error
-        set_model_state_dict(self.model, state["model"])
-        if "optimizer" in state:
-            set_optimizer_state_dict(self.model, self.optimizers, state["optimizer"])
+        load_state(folder, self.model, self._kept_optimizers())
 
-    def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"model": get_model_state_dict(self.model)}
-        if not self.settings.reset_optimizer:
-            state["optimizer"] = get_optimizer_state_dict(self.model, self.optimizers)
-        return state
+    def _kept_optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        return [] if self.settings.reset_optimizer else self.optimizers
 
 
 def logprobs(

@@ -194,6 +194,8 @@ class SFT(Section):
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
     """AdamW over this stage's steps."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between two checkpoints to go on from inside the stage; 0: none. The newest stays."""
 
     @model_validator(mode="after")
     def _adamw_alone(self) -> SFT:
@@ -299,9 +301,6 @@ class Sampler(Section):
     decay: float = Field(default=0.9, gt=0, le=1)
     """Factor on a problem's earlier successes and failures at each new group, where it is
     prioritised; 1: all count alike."""
-    floor: float = Field(default=0.05, ge=0, le=1)
-    """Least weight of a problem, such as one that was always right. One that was never tried has
-    weight 1, like one that always failed."""
     curriculum_iterations: int = Field(default=0, ge=0)
     """Iterations until all problems are open: by their `pass_rate` where all have one measured,
     else by their level."""

@@ -7,6 +7,7 @@ torch here: whether a run can go on is known before anything heavy is imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +50,7 @@ MAY_CHANGE = frozenset(
         "rl.evaluate_every",
         "rl.benchmarks_every",
         "rl.checkpoint_every",
+        "sft.checkpoint_every",
     }
 )
 """Keys of the recipe that a resumed run may have otherwise: where and how fast it runs, and how
@@ -72,16 +74,23 @@ class Position:
     """Where a run stands, as a checkpoint's `state.json` says."""
 
     folder: Path
-    """`checkpoints/sft`, or `checkpoints/iteration_<N>` with the learner's sharded state."""
+    """`checkpoints/sft`, or `checkpoints/sft_step_<N>` or `checkpoints/iteration_<N>` with the
+    ranks' sharded state."""
     iteration: int
-    """RL iterations done; 0 after the warm-up."""
+    """RL iterations done; 0 after the warm-up and inside it."""
+    step: int = 0
+    """Of the warm-up, where it is not done: steps that are."""
     state: dict[str, Any] = field(default_factory=dict)
     """What each registered name left."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file of the folder."""
     skipped: tuple[str, ...] = ()
     """Checkpoints that lie further and are damaged, with what is wrong."""
 
     def __str__(self) -> str:
-        return f"after RL iteration {self.iteration}" if self.iteration else "after the warm-up"
+        if self.iteration:
+            return f"after RL iteration {self.iteration}"
+        return f"after step {self.step} of the warm-up" if self.step else "after the warm-up"
 
 
 class RunState:
@@ -106,13 +115,16 @@ class RunState:
         """What every owner would leave now."""
         return {name: owner.state_dict() for name, owner in self._owners.items()}
 
-    def save(self, folder: Path, iteration: int, state: dict[str, Any] | None = None) -> None:
+    def save(
+        self, folder: Path, iteration: int, state: dict[str, Any] | None = None, *, step: int = 0
+    ) -> None:
         """Complete a checkpoint's folder.
 
         Args:
             state: a `snapshot`; None: one of now.
+            step: of the warm-up, where it goes on.
         """
-        write_position(Position(folder, iteration, state or self.snapshot()))
+        write_position(Position(folder, iteration, step, state or self.snapshot()))
 
 
 class Course:
@@ -135,7 +147,21 @@ def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
     values = asdict(position)
     del values["folder"], values["skipped"]
-    write_json(position.folder / STATE_FILE, values)
+    write_json(position.folder / STATE_FILE, values | {"files": _sizes(position.folder)})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = [file for file in folder.iterdir() if file.is_file() and file.name != STATE_FILE]
+    return {file.name: file.stat().st_size for file in sorted(files)}
+
+
+def _read_position(folder: Path, skipped: Sequence[str]) -> Position:
+    position = Position(folder, **read_json(folder / STATE_FILE), skipped=tuple(skipped))
+    found = _sizes(folder)
+    for name, size in position.files.items():
+        if found.get(name) != size:
+            raise ValueError(f"{name} has {found.get(name, 0)} bytes and was written with {size}")
+    return position
 
 
 def find_position(folder: RunFolder) -> Position | None:
@@ -146,12 +172,12 @@ def find_position(folder: RunFolder) -> Position | None:
         ValueError: all that the run has are damaged.
     """
     candidates = [*reversed(folder.rl_checkpoints()), folder.stage_weights(SFT_STAGE)]
+    candidates += reversed(folder.sft_checkpoints())
     damaged: list[str] = []
     for checkpoint in candidates:
         if (checkpoint / STATE_FILE).is_file():
             try:
-                values = read_json(checkpoint / STATE_FILE)
-                return Position(checkpoint, **values, skipped=tuple(damaged))
+                return _read_position(checkpoint, damaged)
             except (TypeError, ValueError) as error:
                 damaged.append(f"{checkpoint / STATE_FILE}: {error}")
     if damaged:
