@@ -79,8 +79,8 @@ class LocalEngine:
     images: ImageStore
     """Where the requests' hashes are known."""
 
-    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """For each request the list of its completions."""
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The answers, in the order of the requests."""
         hashes = [key for request in requests for key in request.image_hashes]
         return self.engine.generate(requests, self.images.shared(hashes))
 

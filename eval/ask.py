@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from eval.answers import Answer, AnswerFile
 from eval.benchmarks.benchmark import Benchmark, Style
 from rewards.reading.extraction import THINK_CLOSE, THINK_OPEN
 from rollouts.engine import Completion, Request
-from rollouts.prompts import Prompt, Sampling, render_prompt
+from rollouts.prompts import Prompt, Sampling, render_prompt, request_seed
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import KimiVLProcessor
 from thinking_rl.types import FinishReason, Problem
@@ -26,8 +25,8 @@ class Model:
     """Of the checkpoint."""
     images: ImageStore
     """Where `generate` finds the pictures of requests."""
-    generate: Callable[[Sequence[Request]], list[list[Completion]]]
-    """For each request the list of its completions."""
+    generate: Callable[[Sequence[Request]], list[Completion]]
+    """The answers, in the order of the requests."""
     max_model_tokens: int
     """Prompt and response together."""
 
@@ -105,16 +104,11 @@ def check_prompts(
         render(benchmark, problem, model, asking)
 
 
-def request_seed(seed: int, benchmark: str, identifier: str, sample: int, part: str = "") -> int:
-    """A seed below 2^63 that depends on nothing else."""
-    text = "\0".join((str(seed), benchmark, identifier, str(sample), part))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
 def _answer(
     benchmark: Benchmark, items: Sequence[tuple[Problem, int]], model: Model, asking: Asking
 ) -> list[Answer]:
-    """Sample, and where a budget ran out, close the thinking and sample the answer."""
+    """Sample, and where a budget ran out, or the thinking went round in a loop, close the thinking
+    and sample the answer."""
     prompts = {problem.id: render(benchmark, problem, model, asking) for problem, _ in items}
     budget = asking.thinking_budget
     longest = budget or asking.max_response_tokens
@@ -122,13 +116,13 @@ def _answer(
     decode = _decoder(model.processor)
     seeds = [(asking.seed, benchmark.name, problem.id, sample) for problem, sample in items]
     requests = [
-        replace(prompts[problem.id].request(sampling), seed=request_seed(*seed))
+        replace(prompts[problem.id].request(sampling), seed=request_seed(*seed, ""))
         for (problem, _), seed in zip(items, seeds, strict=True)
     ]
     ids, finish = _sample(model, requests)
     forced = [False] * len(items)
     if budget is not None:
-        cut = [i for i, reason in enumerate(finish) if reason is FinishReason.LENGTH]
+        cut = [i for i, reason in enumerate(finish) if reason is not FinishReason.STOP]
         closer = tuple(model.processor.tokenizer.text_ids(THINK_CLOSE))
         for i in cut:
             forced[i] = THINK_CLOSE not in decode(ids[i])
@@ -165,10 +159,10 @@ def _sample(
     model: Model, requests: Sequence[Request]
 ) -> tuple[list[tuple[int, ...]], list[FinishReason]]:
     """Tokens of one response to each request, without the stop token, and why they ended."""
-    completions = [answers[0] for answers in model.generate(requests)] if requests else []
+    completions = model.generate(requests) if requests else []
     reasons = [completion.finish_reason for completion in completions]
     return [
-        completion.segment.token_ids[: -1 if reason is FinishReason.STOP else None]
+        completion.token_ids[: -1 if reason is FinishReason.STOP else None]
         for completion, reason in zip(completions, reasons, strict=True)
     ], reasons
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LONGEST_CONTEXT = 32768
 START_TIMEOUT_S = 1800.0
+SILENCE_S = 60.0
 MAX_IMAGES = 8
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
 
@@ -225,7 +226,7 @@ def lazy_model(
     images = ImageStore(processor.image_processor, share=ray.put)
     pools: list[RolloutPool] = []
 
-    def generate(requests: Sequence[Request]) -> list[list[Completion]]:
+    def generate(requests: Sequence[Request]) -> list[Completion]:
         if not pools:
             engine = engine_settings(options, checkpoint, processor, max_model_tokens)
             pools.append(start_engines(options, engine, images, resources))
@@ -262,7 +263,7 @@ def start_engines(
     options: argparse.Namespace, engine: EngineSettings, images: ImageStore, resources: ExitStack
 ) -> RolloutPool:
     """Ray and the engines; `resources` ends them."""
-    from rollouts.pool import RolloutPool
+    from rollouts.pool import Patience, RolloutPool
     from thinking_rl.cluster.devices import cluster
     from thinking_rl.cluster.placement import Placement
 
@@ -274,8 +275,7 @@ def start_engines(
         engine,
         devices.engines,
         images,
-        start_timeout_s=START_TIMEOUT_S,
-        timeout_s=options.timeout_s,
+        patience=Patience(START_TIMEOUT_S, SILENCE_S, options.timeout_s),
     )
     resources.callback(pool.close)
     return pool

@@ -1,16 +1,17 @@
-"""One vLLM engine in this process: sampling, and taking new weights."""
+"""One vLLM engine in this process: requests come and go while others run, weights change."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rollouts.repetition import LONGEST_PERIOD, LoopDetector
 from rollouts.vllm_workarounds import (
     WorkerExtension,
     engine_arguments,
@@ -20,6 +21,11 @@ from rollouts.vllm_workarounds import (
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.processing import load_processor
 from thinking_rl.types import FinishReason, Segment
+
+LOOK_EVERY = 32
+"""Steps after which looping responses are ended."""
+LOOP_MEMORY = 5 * LONGEST_PERIOD
+"""Tokens of a response that goes on which its loop may have begun in."""
 
 
 @dataclass(frozen=True)
@@ -76,33 +82,63 @@ def checkpoint_settings(checkpoint: str | Path, **changes: Any) -> EngineSetting
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to answer `samples` times."""
+    """A prompt to answer once, or a response to go on with."""
 
     prompt_ids: tuple[int, ...]
-    """Rendered prompt, each image's placeholders expanded; with what was sampled before, where a
-    response goes on."""
+    """Rendered prompt, each image's placeholders expanded."""
     image_hashes: tuple[str, ...]
     """Keys of the images in the image store, in the order of their placeholders."""
-    samples: int
-    """Responses."""
     max_response_tokens: int
-    """Longest response."""
+    """Most tokens to sample now."""
     temperature: float
     """0: greedy."""
+    seed: int
+    """Fixes the noise that is drawn for it."""
     top_p: float = 1.0
     """Share of the probability that tokens are drawn from, the likeliest first."""
-    seed: int | None = None
-    """Fixes the samples of this request; None: the engine's generator goes on."""
+    sampled_ids: tuple[int, ...] = ()
+    """What was sampled of the response before, where it goes on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What became of a request since it was last spoken of."""
+
+    name: str
+    """Of the request."""
+    segment: Segment
+    """The new tokens, log-probs and their policy."""
+    finish_reason: FinishReason
+    """Why it ended, or that it has not."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled response."""
+    """What was sampled for a request."""
 
-    segment: Segment
-    """Its tokens, log-probs and policy."""
+    segments: tuple[Segment, ...]
+    """Its tokens, log-probs and policies, in order."""
     finish_reason: FinishReason
     """Why it ended."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All tokens, in order."""
+        return tuple(token for segment in self.segments for token in segment.token_ids)
+
+
+@dataclass
+class _Running:
+    """A request that vLLM has."""
+
+    key: str
+    """vLLM's name for it."""
+    loop: LoopDetector = field(default_factory=LoopDetector)
+    """Reads its tokens."""
+    reported: int = 0
+    """Tokens of it that were spoken of."""
+    has_looped: bool = False
+    """It was said to have ended; vLLM has it until the next look."""
 
 
 class Engine:
@@ -122,6 +158,9 @@ class Engine:
             float32_router_on_cpu()
         self.settings = settings
         self.version = 0
+        """Of the policy whose weights it has; 0: the checkpoint's."""
+        self._running: dict[str, _Running] = {}
+        self._steps = 0
         self.llm = LLM(
             settings.checkpoint,
             dtype=settings.dtype,  # pyright: ignore[reportArgumentType]
@@ -144,48 +183,130 @@ class Engine:
 
     def generate(
         self, requests: Sequence[Request], images: Mapping[str, ImagePatches]
-    ) -> list[list[Completion]]:
-        """Sample every request; for each the list of its completions.
-
-        Log-probs are the model's own (temperature 1, nothing banned). Where every request has a
-        seed, the engine's generator is left as it was.
+    ) -> list[Completion]:
+        """Answer every request, alone with them; in their order.
 
         Args:
             images: patches by hash, of the requests' images at least.
 
         Raises:
-            ValueError: a prompt has not the placeholders that its images need, or leaves no room
+            ValueError: as `add`; none of the requests is left behind.
+        """
+        try:
+            for number, request in enumerate(requests):
+                self.add(str(number), request, images)
+        except BaseException:
+            self.stop()
+            raise
+        parts: dict[str, list[Progress]] = {}
+        for one in self.run():
+            parts.setdefault(one.name, []).append(one)
+        return [
+            Completion(tuple(p.segment for p in answer), answer[-1].finish_reason)
+            for answer in (parts[str(number)] for number in range(len(requests)))
+        ]
+
+    def add(self, name: str, request: Request, images: Mapping[str, ImagePatches]) -> None:
+        """Take a request, beside those that are running.
+
+        Args:
+            name: no other running request has it.
+            images: patches by hash, of the request's images at least.
+
+        Raises:
+            ValueError: the prompt has not the placeholders that its images need, or leaves no room
                 for a response.
         """
-        prompts = [self._prompt(request, images) for request in requests]
-        engine = self.llm.llm_engine
-        names = [str(number) for number in range(len(requests))]
-        try:
-            for name, request, prompt in zip(names, requests, prompts, strict=True):
-                engine.add_request(name, prompt, self._sampling(request))
-        except BaseException:
-            engine.abort_request(names)  # none is left behind for the next call
-            raise
-        results: dict[str, list[Completion]] = {}
-        seeded = all(request.seed is not None for request in requests)
-        # On a CPU vLLM draws from the common generator even for requests that have their own.
-        with torch.random.fork_rng(devices=[]) if seeded else nullcontext():
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    results[output.request_id] = self._completions(output.outputs)
-        return [results[name] for name in names]
+        assert name not in self._running, f"request {name} is running"
+        prompt, sampling = self._prompt(request, images), self._sampling(request)
+        key = self.llm.llm_engine.add_request(name, prompt, sampling)
+        self._running[name] = _Running(key)
+        self._running[name].loop.feed(request.sampled_ids[-LOOP_MEMORY:])
 
-    def _completions(self, samples: Any) -> list[Completion]:
-        return [self._completion(one) for one in sorted(samples, key=lambda one: one.index)]
+    def run(self, seconds: float = math.inf, until: int = 0) -> list[Progress]:
+        """Sample for so long, or until only `until` requests are left, and say what became of each.
+
+        Log-probs are the model's own (temperature 1, nothing banned).
+        """
+        deadline, progress = time.monotonic() + seconds, list[Progress]()
+        while len(self._running) > until and time.monotonic() < deadline:
+            outputs: list[Any] = self.llm.llm_engine.step()
+            for output in outputs:
+                progress += self._ended(output.request_id, output.outputs[0])
+            self._steps += 1
+            if self._steps % LOOK_EVERY == 0:
+                progress += self._under_way()
+                self._end_loops()
+        return progress + self._under_way()
+
+    def stop(self) -> list[Progress]:
+        """End all requests, and say what became of each."""
+        progress = self._under_way()
+        self.llm.llm_engine.abort_request(list(self._running))
+        self._running.clear()
+        return progress
+
+    def warm_up(self) -> None:
+        """Sample two tokens: the first step takes seconds more than any other."""
+        self.generate([Request((0, 1), (), 2, temperature=1.0, seed=0)], {})
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was computed for earlier requests: what comes depends on them no more."""
+        self._end_loops()
+        assert not self._running, "requests are running"
+        self._steps = 0
+        self.llm.llm_engine.engine_core.reset_encoder_cache()
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("the prefix cache could not be dropped: requests are still running")
+
+    def _under_way(self) -> list[Progress]:
+        """The new tokens of all that are running."""
+        states: Mapping[str, Any] = self.llm.llm_engine.output_processor.request_states
+        progress = []
+        for name, running in self._running.items():
+            state: Any = states[running.key]
+            ids: list[int] = state.detokenizer.output_token_ids
+            if len(ids) > running.reported and not running.has_looped:
+                entries = state.logprobs_processor.logprobs
+                progress.append(self._news(name, ids, entries, FinishReason.UNFINISHED))
+        return progress
+
+    def _end_loops(self) -> None:
+        """At steps that are fixed, so that no clock decides what is sampled beside what."""
+        looped = [name for name, running in self._running.items() if running.has_looped]
+        if looped:
+            self.llm.llm_engine.abort_request(looped)
+        for name in looped:
+            del self._running[name]
+
+    def _ended(self, name: str, sample: Any) -> list[Progress]:
+        if self._running[name].has_looped:
+            del self._running[name]
+            return []
+        reason = FinishReason(sample.finish_reason)
+        last = self._news(name, sample.token_ids, sample.logprobs, reason)
+        del self._running[name]
+        return [last]
+
+    def _news(self, name: str, ids: Sequence[int], entries: Any, reason: FinishReason) -> Progress:
+        """The tokens that were not spoken of yet, up to the end of a loop where there is one."""
+        running = self._running[name]
+        first, running.reported = running.reported, len(ids)
+        new = list(ids[first:])
+        if end := running.loop.feed(new):
+            new, reason, running.has_looped = new[:end], FinishReason.REPETITION, True
+        logprobs = [entries[first + i][token].logprob for i, token in enumerate(new)]
+        return Progress(name, Segment(tuple(new), tuple(logprobs), self.version), reason)
 
     def _prompt(self, request: Request, images: Mapping[str, ImagePatches]) -> Any:
         """The prompt as vLLM has it once it is processed: nothing is left for it to expand."""
         from vllm.inputs.engine import tokens_input
 
-        room = self.settings.max_model_tokens - len(request.prompt_ids)
-        if room < 1:
+        ids = [*request.prompt_ids, *request.sampled_ids]
+        if len(ids) >= self.settings.max_model_tokens:
             raise ValueError(
-                f"a prompt has {len(request.prompt_ids)} tokens and rollout.max_model_tokens is "
+                f"a prompt has {len(ids)} tokens and rollout.max_model_tokens is "
                 f"{self.settings.max_model_tokens}; raise it or lower model.image_token_limit"
             )
         runs = placeholder_runs(request.prompt_ids, self.settings.media_token_id)
@@ -196,19 +317,19 @@ class Engine:
                 f"its {len(needed)} image(s) need {needed}; render prompt and images together"
             )
         if not runs:
-            return tokens_input(list(request.prompt_ids))
+            return tokens_input(ids)
+        chosen = [images[key] for key in request.image_hashes]
         dtype = getattr(torch, self.settings.dtype)
-        return _with_images(request, runs, [images[key] for key in request.image_hashes], dtype)
+        return _with_images(ids, request.image_hashes, runs, chosen, dtype)
 
     def _sampling(self, request: Request):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        room = self.settings.max_model_tokens - len(request.prompt_ids)
+        used = len(request.prompt_ids) + len(request.sampled_ids)
         sampling = SamplingParams(
-            n=request.samples,
             temperature=request.temperature,
             top_p=request.top_p,
-            max_tokens=min(request.max_response_tokens, room),
+            max_tokens=min(request.max_response_tokens, self.settings.max_model_tokens - used),
             seed=request.seed,
             logprobs=0,
             stop_token_ids=list(self.settings.stop_token_ids),
@@ -219,28 +340,16 @@ class Engine:
         sampling.logit_bias = {self.settings.media_token_id: -math.inf}
         return sampling
 
-    def _completion(self, sample) -> Completion:
-        logprobs = [
-            entry[token].logprob
-            for entry, token in zip(sample.logprobs, sample.token_ids, strict=True)
-        ]
-        stopped = sample.finish_reason == "stop"
-        return Completion(
-            Segment(tuple(sample.token_ids), tuple(logprobs), self.version),
-            FinishReason.STOP if stopped else FinishReason.LENGTH,
-        )
-
     def update_weights(
         self, buckets: Iterable[Sequence[tuple[str, torch.Tensor]]], version: int
     ) -> None:
-        """Take all weights anew, under released names, and drop what was computed with the old."""
+        """Take all weights anew, under released names, and drop what was computed with the old.
+        No request may be running."""
         self.llm.collective_rpc("begin_update")
         for bucket in buckets:
             self.llm.collective_rpc("load_bucket", args=(bucket,))
         self.llm.collective_rpc("end_update")
-        self.llm.llm_engine.engine_core.reset_encoder_cache()
-        if not self.llm.reset_prefix_cache():
-            raise RuntimeError("the prefix cache could not be dropped: requests are still running")
+        self.forget()
         self.version = version
 
     def sleep(self) -> None:
@@ -268,7 +377,8 @@ def placeholder_runs(token_ids: Sequence[int], media_token_id: int) -> list[tupl
 
 
 def _with_images(
-    request: Request,
+    token_ids: list[int],
+    hashes: Sequence[str],
     runs: Sequence[tuple[int, int]],
     images: Sequence[ImagePatches],
     dtype: torch.dtype,
@@ -289,9 +399,9 @@ def _with_images(
     }
     features = BatchFeature({"pixel_values": values, "image_grid_hws": grids})
     return mm_input(
-        list(request.prompt_ids),
+        token_ids,
         mm_kwargs=MultiModalKwargsItems.from_hf_inputs(features, fields),
-        mm_hashes={"image": list(request.image_hashes)},
+        mm_hashes={"image": list(hashes)},
         mm_placeholders={"image": [PlaceholderRange(offset=at, length=n) for at, n in runs]},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from rollouts.engine import Request
@@ -9,6 +10,12 @@ from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.images import CutImage
 from thinking_rl.model.processing import KimiVLProcessor, problem_messages
 from thinking_rl.types import Problem
+
+
+def request_seed(*parts: object) -> int:
+    """A seed below 2^63 that depends on nothing else."""
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,10 @@ class Sampling:
     """0: greedy."""
     top_p: float = 1.0
     """Share of the probability that tokens are drawn from, the likeliest first."""
-    seed: int | None = None
-    """Fixes the samples of each prompt; None: the engine's generator goes on."""
+    seed: int = 0
+    """Of the run."""
+    purpose: str = "training"
+    """What the responses are for: no two purposes share their noise."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,15 @@ class Prompt:
     images: tuple[CutImage, ...]
     """In the order of their placeholders; their patches are in the image store."""
 
-    def request(self, sampling: Sampling) -> Request:
-        """The engine's form of it."""
+    def request(self, sampling: Sampling, sample: int = 0) -> Request:
+        """The engine's form of it, for response number `sample`."""
         return Request(
             prompt_ids=self.token_ids,
             image_hashes=tuple(image.hash for image in self.images),
-            samples=sampling.samples,
             max_response_tokens=sampling.max_response_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            seed=sampling.seed,
+            seed=request_seed(sampling.seed, sampling.purpose, self.problem.id, sample),
         )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.ask import Model
-from rollouts.collect import collect
+from rollouts.stream import Stream
 from thinking_rl.algorithm.advantage import set_advantages, trainable
 from thinking_rl.algorithm.sampler import Sampler, make_sampler
+from thinking_rl.algorithm.staleness import set_references
 from thinking_rl.files.run_folder import ITERATION
 from thinking_rl.learner.group import Learner
 from thinking_rl.recipe.schema import RL, RL_STAGE
-from thinking_rl.report.iteration import rollout_metrics, step_metrics
+from thinking_rl.report.iteration import age_metrics, idle_metrics, rollout_metrics, step_metrics
 from thinking_rl.run.benchmarks import run_benchmarks
 from thinking_rl.run.evaluate import evaluate
 from thinking_rl.run.export import copy_checkpoint_files
+from thinking_rl.run.saving import LastPolicy, save_checkpoint
 from thinking_rl.run.session import Session
 from thinking_rl.types import Conversation, Group
 
@@ -32,12 +34,17 @@ def run_rl(session: Session, checkpoint: str) -> str:
     assert rl is not None
     with session.reporter.stage(RL_STAGE, rl.iterations):
         learner = session.learner(checkpoint)
-        sampler = make_sampler(session.problems)
+        sampler, stream = make_sampler(session.problems), session.stream()
         session.state.register("sampler", sampler)
-        for iteration in range(prepare(session, learner), rl.iterations):
-            iterate(session, learner, sampler, iteration)
-            with session.reporter.between_steps():
-                after_iteration(session, learner, iteration + 1)
+        session.state.register("stream", stream)
+        done = prepare(session, learner)
+        with LastPolicy(session, learner) as last:
+            while done < rl.iterations:
+                last.keep(done)
+                iterate(session, learner, sampler, stream, last, done)
+                done += 1
+                with session.reporter.between_steps():
+                    after_iteration(session, learner, done)
         final = session.folder.stage_weights(RL_STAGE)
         learner.export(str(final))
         copy_checkpoint_files(checkpoint, final)
@@ -54,29 +61,41 @@ def prepare(session: Session, learner: Learner) -> int:
         return 0
     learner.load(str(position.folder))
     session.pool.sleep()
-    session.publisher.publish(learner)
+    session.publisher.publish(learner, session.pool.version)
     return position.iteration
 
 
-def iterate(session: Session, learner: Learner, sampler: Sampler, iteration: int) -> None:
+def iterate(
+    session: Session,
+    learner: Learner,
+    sampler: Sampler,
+    stream: Stream,
+    last: LastPolicy,
+    iteration: int,
+) -> None:
     """One iteration: sample, grade, step, publish, prove, report."""
     rl, reporter = session.recipe.rl, session.reporter
     assert rl is not None
+    session.pool.take_idle()
     with reporter.timer("rollout"):
-        problems = sampler.draw(rl.problems_per_iteration)
-        prompts = [session.render(problem) for problem in problems]
-        groups = collect(session.pool, session.processor, prompts, session.sampling)
+        stream.fill(sampler, iteration)
+        groups = stream.collect(iteration)
+    idle = session.pool.take_idle()
     with reporter.timer("grade"):
         groups = session.grader.grade(groups)
         sampler.record(groups)
     groups = set_advantages(groups, length_weight(rl, iteration))
     with reporter.timer("record"):
         session.responses.write(RL_STAGE, iteration, groups)
-    metrics = rollout_metrics(groups) | session.grader.metrics()
-    if batch := minibatches(groups, rl.steps_per_iteration):
+    metrics = rollout_metrics(groups) | idle_metrics(idle) | session.grader.metrics()
+    metrics["unfinished"] = stream.unfinished
+    if batch := minibatches(groups, rl.steps_per_iteration, session.pool.version, oldest(session)):
+        metrics |= age_metrics(batch, session.pool.version)
         with reporter.timer("learn"):
             session.pool.sleep()
-            steps = learner.train(batch, learning_rates(rl, iteration))
+            last.drop()
+            rates = learning_rates(rl, iteration, session.course.iterations)
+            steps = stream.meanwhile(lambda: learner.train(batch, rates))
         agreement = session.publisher.publish(learner)
         metrics |= step_metrics(steps) | {"agreement": agreement.largest}
     reporter.step(iteration, metrics)
@@ -103,9 +122,9 @@ def measure_benchmarks(session: Session, done: int) -> None:
     run_benchmarks(session.benchmarks, model, done, session.reporter.evaluation)
 
 
-def learning_rates(rl: RL, iteration: int) -> list[float]:
-    """Of an iteration's optimizer steps."""
-    first, total = iteration * rl.steps_per_iteration, rl.iterations * rl.steps_per_iteration
+def learning_rates(rl: RL, iteration: int, planned: int) -> list[float]:
+    """Of an iteration's optimizer steps, in a run that was planned with so many iterations."""
+    first, total = iteration * rl.steps_per_iteration, planned * rl.steps_per_iteration
     return [rl.optimizer.rate(first + i, total) for i in range(rl.steps_per_iteration)]
 
 
@@ -114,26 +133,31 @@ def length_weight(rl: RL, iteration: int) -> float:
     return rl.length_reward.weight if iteration >= rl.length_reward.start_iteration else 0.0
 
 
-def minibatches(groups: Sequence[Group], steps: int) -> list[list[Conversation]]:
+def oldest(session: Session) -> int:
+    """The oldest policy whose tokens enter the loss now."""
+    rl = session.recipe.rl
+    assert rl is not None
+    return session.pool.version - rl.max_staleness if rl.older_segments == "leave_out" else 0
+
+
+def minibatches(
+    groups: Sequence[Group], steps: int, version: int = 0, oldest: int = 0
+) -> list[list[Conversation]]:
     """The responses that move the policy, in at most `steps` parts of whole groups. Groups whose
-    rewards are all equal, and responses that were not graded, are left out."""
+    rewards are all equal, and responses that were not graded, are left out.
+
+    Args:
+        version: of the policy that the iteration begins with.
+        oldest: tokens of policies before this one are left out; so is a response of theirs alone.
+    """
     useful = [
-        [group.conversation(index) for index in trainable(group)]
+        [set_references(group.conversation(index), version, oldest) for index in trainable(group)]
         for group in groups
         if group.has_signal
     ]
+    useful = [kept for group in useful if (kept := [one for one in group if any(one.loss_mask)])]
     parts = min(steps, len(useful))
     shares = [
         useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)
     ]
     return [[one for group in share for one in group] for share in shares]
-
-
-def save_checkpoint(session: Session, learner: Learner, done: int) -> None:
-    """Write what it takes to go on after `done` iterations, and drop the oldest beyond the last
-    few."""
-    folder = session.folder.rl_checkpoint(done)
-    learner.save(str(folder))
-    session.state.save(folder, done)
-    session.folder.drop_old_checkpoints()
-    session.reporter.event("checkpoint", f"saved after {done} iterations", iteration=done)

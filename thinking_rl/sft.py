@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +19,36 @@ from thinking_rl.run.settings import learner_settings
 from thinking_rl.sft_rank import SFTActor, SFTJob
 
 POLL_S = 0.5
-PROOF_SEED = 1
-"""The proof after the warm-up draws from no generator that training uses."""
 
 
 def run_sft(session: Session, checkpoint: str) -> str:
-    """Train from a checkpoint folder, or take the outcome where the run goes on after it; returns
-    the folder with the trained weights, which the engines then provably have too.
+    """Train from a checkpoint folder, or what is left of it where the run goes on inside or after
+    the stage; returns the folder with the trained weights, which the engines then provably have
+    too.
 
     Raises:
         AgreementError: engines and learner differ after the publication.
     """
     out, position = session.folder.stage_weights(SFT_STAGE), session.state.position
-    if position is None:
+    if position is None or position.step:
         session.pool.sleep()
-        train(session, checkpoint, out)
+        train(session, checkpoint, out, position.step if position else 0)
         session.state.save(out, iteration=0)
+        drop_checkpoints(session)
     elif position.iteration:
         return str(out)  # RL goes on, and publishes its own weights
     else:
         session.pool.sleep()
-    session.publisher.publish(session.learner(str(out)), seed=PROOF_SEED)
+    session.publisher.publish(session.learner(str(out)))
     return str(out)
 
 
-def train(session: Session, checkpoint: str, out: Path) -> None:
-    """Train in processes of its own, from one folder to another."""
+def train(session: Session, checkpoint: str, out: Path, done: int) -> None:
+    """Train in processes of its own, from one folder to another.
+
+    Args:
+        done: steps that were made before.
+    """
     recipe, sft = session.recipe, session.recipe.sft
     assert sft is not None
     examples = session.examples.draw(sft.steps * sft.batch_size)
@@ -55,6 +61,8 @@ def train(session: Session, checkpoint: str, out: Path) -> None:
         image_token_limit=recipe.model.image_token_limit,
         image_store_gib=recipe.data.image_store_gib,
         out=str(out),
+        run_dir=str(session.folder.path),
+        done=done,
         cut=session.images.shared(session.images.held(images)),
     )
     options = session.devices.learners
@@ -93,9 +101,28 @@ def _follow(session: Session, actor: Any, work: list) -> None:
             ray.get(finished)
         rows = ray.get(actor.progress.remote(), timeout=limit)
         for row in rows[reported:]:
-            values = {name: value for name, value in row.items() if name != "step"}
-            session.reporter.step(int(row["step"]), values)
+            report(session, row)
             last = time.monotonic()
         reported = len(rows)
         if time.monotonic() - last > limit:
             raise RuntimeError(f"the warm-up made no step within {limit:.0f} s (learner.timeout_s)")
+
+
+def report(session: Session, row: Mapping[str, float]) -> None:
+    """A step that was made, or that was saved: its checkpoint is whole now, and the only one."""
+    if "saved" not in row:
+        values = {name: value for name, value in row.items() if name != "step"}
+        session.reporter.step(int(row["step"]), values)
+        return
+    step = int(row["saved"])
+    folder = session.folder.sft_checkpoint(step)
+    session.state.save(folder, iteration=0, step=step)
+    drop_checkpoints(session, keep=folder)
+    session.reporter.event("checkpoint", f"saved after step {step} of the warm-up", step=step)
+
+
+def drop_checkpoints(session: Session, keep: Path | None = None) -> None:
+    """Remove what the warm-up went on from."""
+    for folder in session.folder.sft_checkpoints():
+        if folder != keep:
+            shutil.rmtree(folder)

@@ -18,16 +18,19 @@ import ray
 import torch
 import torch.distributed as dist
 from datasets import Dataset
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from thinking_rl.cluster.logs import speak_into_log
 from thinking_rl.data import Example
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.learner.build import LearnerSettings, build_model, join
 from thinking_rl.learner.group import free_address
 from thinking_rl.learner.packing import pack_row
 from thinking_rl.learner.rank import clip_gradients
+from thinking_rl.learner.sharded_state import load_state, save_state
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.processing import KimiVLProcessor, conversation_messages, load_processor
@@ -54,8 +57,16 @@ class SFTJob:
     """Memory for pictures that are cut."""
     out: str
     """Folder for the trained weights."""
+    run_dir: str
+    """The run's folder, for what the stage goes on from."""
     cut: Mapping[str, ray.ObjectRef[ImagePatches]] = field(default_factory=dict)
     """Pictures that were cut when the data was looked at, by hash."""
+    done: int = 0
+    """Steps that were made before, where the stage goes on."""
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of what the stage goes on from after so many steps."""
+        return RunFolder(Path(self.run_dir)).sft_checkpoint(step)
 
 
 def conversation(
@@ -101,7 +112,33 @@ class PackingCollator:
 
 
 class PackedSFTTrainer(SFTTrainer):
-    """SFTTrainer on packed rows: the model computes the loss without building the logits."""
+    """SFTTrainer on packed rows: the model computes the loss without building the logits. Where the
+    stage goes on, it makes the steps that are left, as if it had made the others too."""
+
+    job: SFTJob
+
+    def get_train_dataloader(self):
+        """All batches that were not trained on yet."""
+        batches = self.job.done * self.args.gradient_accumulation_steps
+        return self.accelerator.skip_first_batches(super().get_train_dataloader(), batches)
+
+    def create_optimizer(self, model=None):
+        optimizer = super().create_optimizer(model)
+        if self.job.done:
+            assert self.model is not None
+            load_state(self.job.checkpoint(self.job.done), self.model, optimizer)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The recipe's own course, a function of the step alone."""
+        sft, optimizer = self.job.sft, optimizer or self.optimizer
+        assert isinstance(optimizer, torch.optim.Optimizer)
+
+        def share(step: int) -> float:
+            return sft.optimizer.rate(self.job.done + step, sft.steps) / sft.optimizer.learning_rate
+
+        self.lr_scheduler = LambdaLR(optimizer, share)
+        return self.lr_scheduler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         assert num_items_in_batch is not None
@@ -117,9 +154,11 @@ class PackedSFTTrainer(SFTTrainer):
 
 
 class _Progress(TrainerCallback):
-    """Rows of metrics, for whoever asks while training runs."""
+    """Rows of metrics, for whoever asks while training runs; saves what the stage goes on from, and
+    has a row `saved` for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: SFTJob) -> None:
+        self.job = job
         self.rows: list[dict[str, float]] = []
         self._last = 0.0
 
@@ -127,10 +166,16 @@ class _Progress(TrainerCallback):
         self._last = time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            kept = {k: float(logs[k]) for k in ("loss", "grad_norm", "learning_rate") if k in logs}
-            kept["seconds"], self._last = time.monotonic() - self._last, time.monotonic()
-            self.rows.append({"step": state.global_step - 1, **kept})
+        if not logs or "loss" not in logs:
+            return
+        kept = {k: float(logs[k]) for k in ("loss", "grad_norm", "learning_rate") if k in logs}
+        kept["seconds"] = time.monotonic() - self._last
+        step, sft = self.job.done + state.global_step, self.job.sft
+        self.rows.append({"step": step - 1, **kept})
+        if sft.checkpoint_every and step % sft.checkpoint_every == 0 and step < sft.steps:
+            save_state(self.job.checkpoint(step), kwargs["model"], kwargs["optimizer"].optimizer)
+            self.rows.append({"saved": step})
+        self._last = time.monotonic()
 
 
 class SFTActor:
@@ -139,14 +184,14 @@ class SFTActor:
     def __init__(self, rank: int, world_size: int):
         speak_into_log("warm-up rank")
         self.rank, self.world_size = rank, world_size
-        self._callback = _Progress()
+        self._callback: _Progress | None = None
 
     def address(self) -> str:
         return free_address()
 
     def progress(self) -> list[dict[str, float]]:
         """All rows of metrics so far."""
-        return list(self._callback.rows)
+        return list(self._callback.rows) if self._callback else []
 
     def train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
         """Train and write the weights to `job.out`; returns counts.
@@ -171,6 +216,7 @@ class SFTActor:
         model = build_model(job.settings, self.world_size, device)
         # Sharded already: the trainer is to use the model as it is.
         model._is_accelerate_prepared = True  # pyright: ignore[reportArgumentType]
+        self._callback = _Progress(job)
         trainer = PackedSFTTrainer(
             model=model,
             args=self._arguments(job),
@@ -179,6 +225,7 @@ class SFTActor:
             processing_class=processor,
             callbacks=[self._callback],
         )
+        trainer.job = job
         trainer.train()
         dropped = torch.tensor(collator.dropped, device=device)
         dist.all_reduce(dropped)
@@ -208,13 +255,10 @@ class SFTActor:
         cuda = torch.cuda.is_available()
         return SFTConfig(
             output_dir=str(Path(job.out).parent / "trainer"),
-            max_steps=sft.steps,
+            max_steps=sft.steps - job.done,
             per_device_train_batch_size=at_once,
             gradient_accumulation_steps=sft.batch_size // (at_once * self.world_size),
             learning_rate=optimizer.learning_rate,
-            lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr_rate": optimizer.final_share},
-            warmup_steps=optimizer.warmup_steps,
             adam_beta1=optimizer.betas[0],
             adam_beta2=optimizer.betas[1],
             weight_decay=optimizer.weight_decay,

@@ -107,7 +107,7 @@ def check_run_dir(recipe: Recipe) -> Position | None:
         raise ValueError(f"run_dir: {run_dir} is a file, expected a folder")
     if recipe.overwrite and recipe.resume:
         raise ValueError("overwrite and resume: a run cannot start afresh and go on; give one")
-    position = find_position(folder)
+    position = None if recipe.overwrite else find_position(folder)
     finished = folder.summary.exists()
     if recipe.resume and position:
         check_same_recipe(recipe)
@@ -165,6 +165,8 @@ def _run(recipe: Recipe, folder: RunFolder, position: Position | None) -> None:
         state.register("reporter", reporter)
         reporter.log(f"run_dir: {recipe.run_dir}")
         if position:
+            for damaged in position.skipped:
+                reporter.log(f"a damaged checkpoint is left out: {damaged}")
             reporter.log(f"going on {position}")
         from thinking_rl import stages  # torch, ray and vllm: many seconds
 

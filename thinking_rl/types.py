@@ -94,9 +94,17 @@ class FinishReason(enum.StrEnum):
     """Why a response ended."""
 
     STOP = "stop"
+    """At a stop token."""
     LENGTH = "length"
+    """At a limit: of the response, of the model, or of its age."""
     REPETITION = "repetition"
+    """In a loop, which was ended."""
+    ABORT = "abort"
+    """By the engine, without being asked."""
+    ERROR = "error"
+    """By a fault of the engine's, such as a lost cache."""
     UNFINISHED = "unfinished"
+    """It goes on."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,9 @@ class Conversation:
     """Of each token in the loss, in nats, as the engine gave them; empty where none sampled."""
     policy_versions: tuple[int, ...] = ()
     """Which policy sampled each token in the loss; empty where none did."""
+    references: tuple[float, ...] = ()
+    """Of each token in the loss the log-probability that its reference gave it, in nats; NaN where
+    the reference is the policy that the iteration begins with. Empty: NaN for all."""
     problem_id: str = ""
     """Of the problem; empty for a conversation that was not sampled."""
 

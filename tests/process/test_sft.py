@@ -2,6 +2,7 @@ import io
 import socket
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,6 +68,7 @@ def job(checkpoint, out, batch=4, **sft):
         image_token_limit=None,
         image_store_gib=1.0,
         out=str(out),
+        run_dir=str(Path(out).parent),
     )
 
 
@@ -252,6 +254,28 @@ def test_two_processes_equal_one(runs, kind):
     assert sorted(first[:2] + second[:2]) == sorted(together[0])
     difference, name = apart(weights(out), weights(runs["one"][0]))
     assert difference < APART, name
+
+
+def test_the_stage_goes_on_where_it_was_saved(runs, tiny_checkpoint, tmp_path):
+    """Two ranks go on from what one saved after its first step, and the other way round."""
+    whole, [(_, expected, together)] = runs["one"]
+    for saved_by, goes_on in ((1, 1), (1, 2), (2, 1)):
+        given = job(tiny_checkpoint, tmp_path / f"{saved_by}{goes_on}" / "weights")
+        given = replace(given, sft=given.sft.model_copy(update={"checkpoint_every": 1}))
+        before = ranks.run(train, saved_by, given, address())
+        marks = [row["saved"] for row in before[0][1] if "saved" in row]
+        assert marks == [1, 2]
+        answers = ranks.run(train, goes_on, replace(given, done=1), address())
+        rows = [row for row in answers[0][1] if "saved" not in row]
+        assert [row["step"] for row in rows] == [1, 2]
+        for row, other in zip(rows, expected[1:], strict=True):
+            assert row["loss"] == pytest.approx(other["loss"], abs=NATS)
+            assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=OF_NORM)
+            assert row["learning_rate"] == other["learning_rate"]
+        seen = [chain(*batches) for _, _, batches in answers]
+        assert sorted(chain(*seen)) == sorted(chain(*together[1:]))
+        difference, name = apart(weights(given.out), weights(whole))
+        assert difference < (APART if saved_by * goes_on > 1 else 1e-12), name
 
 
 def test_nothing_short_enough_is_an_error(tiny_checkpoint, tmp_path):

@@ -17,8 +17,10 @@ from benchmarks.agreement import (
     render_problems,
 )
 from rollouts.collect import collect
+from rollouts.collect import trajectory as make_trajectory
 from rollouts.engine import Engine
 from rollouts.prompts import Prompt, Sampling, render_prompt
+from rollouts.scheduler import Job
 from thinking_rl.types import FinishReason, Group, Problem
 
 TOLERANCE = 5e-4
@@ -121,14 +123,13 @@ def test_a_seed_fixes_a_request(engine: Engine, reference: Reference, prompts) -
     request = replace(prompts["one image"].request(SAMPLING), seed=7)
     first, again = local.generate([request])[0], local.generate([request])[0]
     other = local.generate([replace(request, seed=8)])[0]
-    ids = [[one.segment.token_ids for one in answers] for answers in (first, again, other)]
-    assert ids[0] == ids[1] != ids[2]
+    assert first.token_ids == again.token_ids != other.token_ids
 
 
 def test_answers_come_in_the_order_of_requests(
     engine: Engine, reference: Reference, prompts
 ) -> None:
-    """Requests of unlike numbers of samples, which end at unlike times."""
+    """Requests that end at unlike times."""
     local = LocalEngine(engine, reference.images)
     greedy = replace(SAMPLING, samples=1, temperature=0.0)
     alone = {kind: sample(engine, reference, prompts[kind], greedy) for kind in prompts}
@@ -136,11 +137,8 @@ def test_answers_come_in_the_order_of_requests(
         replace(prompts[kind].request(greedy), max_response_tokens=length)
         for kind, length in zip(prompts, (24, 3, 12, 1), strict=True)
     ]
-    requests.append(prompts["text"].request(replace(SAMPLING, samples=5)))
-    answers = local.generate(requests)
-    assert [len(one) for one in answers] == [1, 1, 1, 1, 5]
-    for kind, (answer,) in zip(prompts, answers, strict=False):
-        ids = answer.segment.token_ids
+    for kind, answer in zip(prompts, local.generate(requests), strict=True):
+        ids = answer.token_ids
         assert ids == alone[kind].trajectories[0].response_ids[: len(ids)]
     assert local.generate([]) == []
 
@@ -149,8 +147,8 @@ def test_a_response_fills_what_room_there_is(engine: Engine, reference: Referenc
     length = engine.settings.max_model_tokens - 3
     ids = (prompts["text"].token_ids * 50)[:length]
     request = prompts["text"].request(SAMPLING)
-    (answers,) = engine.generate([replace(request, prompt_ids=ids)], {})
-    assert max(len(one.segment.token_ids) for one in answers) == 3
+    requests = [replace(request, prompt_ids=ids, seed=seed) for seed in range(8)]
+    assert max(len(one.token_ids) for one in engine.generate(requests, {})) == 3
 
 
 def test_a_prompt_without_room_is_refused(engine: Engine, reference: Reference) -> None:
@@ -194,5 +192,61 @@ def test_the_engine_goes_on_after_a_bad_request(
     bad = replace(prompts["one image"].request(SAMPLING), image_hashes=())
     with pytest.raises(ValueError, match=r"runs of .* image placeholders, but its 0 image"):
         local.generate([good, bad])
-    (answers,) = local.generate([good])
-    assert len(answers) == SAMPLING.samples
+    assert local.generate([good])[0].token_ids
+
+
+def test_what_is_stopped_goes_on_under_other_weights(
+    engine: Engine, reference: Reference, prompts
+) -> None:
+    """Every token is told once, with its log-prob and its policy, whenever it is asked for."""
+    sampling = replace(SAMPLING, max_response_tokens=100)
+    requests = {str(i): prompts["one image"].request(sampling, i) for i in range(8)}
+    patches = reference.images.shared(requests["0"].image_hashes)
+    for name, request in requests.items():
+        engine.add(name, request, patches)
+    jobs = {name: Job(name, request) for name, request in requests.items()}
+    told = engine.run(seconds=0.05) + engine.stop()
+    assert engine.run() == []
+    reference.change(seed=3)
+    reference.publish(engine)
+    for one in told:
+        jobs[one.name].take(one)
+    going_on = [job for job in jobs.values() if job.finish_reason is FinishReason.UNFINISHED]
+    assert going_on
+    for job in going_on:
+        engine.add(job.name, job.remaining(), patches)
+    for one in engine.run(until=3) + engine.run():
+        jobs[one.name].take(one)
+    answers = [job.completion() for job in jobs.values()]
+    assert all(len(one.token_ids) <= 100 for one in answers)
+    assert {one.finish_reason for one in answers} <= {FinishReason.STOP, FinishReason.LENGTH}
+    versions = [[s.policy_version for s in one.segments] for one in answers]
+    assert [engine.version - 1, engine.version] in versions
+    prompt = prompts["one image"]
+    responses = tuple(make_trajectory(reference.processor, prompt, one) for one in answers)
+    group = Group(prompt.problem, responses)
+    learned = reference.logprobs([group.conversation(i) for i in range(len(answers))])
+    for answer, values in zip(answers, learned, strict=True):
+        old = sum(len(s.token_ids) for s in answer.segments if s.policy_version < engine.version)
+        given = [value for segment in answer.segments for value in segment.logprobs]
+        assert values[old:].tolist() == pytest.approx(given[old:], abs=TOLERANCE)
+        if old:  # sampled with the weights of then
+            assert (values[:old] - torch.tensor(given[:old])).abs().max() > TOLERANCE
+
+
+def test_a_loop_is_ended_and_its_neighbours_go_on(
+    engine: Engine, reference: Reference, prompts
+) -> None:
+    with torch.no_grad():  # all tokens are alike, and the greedy one is always the first
+        reference.model.language_model.lm_head.weight.zero_()
+    reference.publish(engine)
+    request = prompts["text"].request(replace(SAMPLING, max_response_tokens=150))
+    others = [replace(request, seed=seed) for seed in range(3)]
+    local = LocalEngine(engine, reference.images)
+    alone = local.generate(others)
+    loop, *beside = local.generate([replace(request, temperature=0.0), *others])
+    assert loop.finish_reason is FinishReason.REPETITION
+    assert loop.token_ids == loop.token_ids[:1] * 64
+    assert sum(len(segment.logprobs) for segment in loop.segments) == 64
+    assert [one.token_ids for one in beside] == [one.token_ids for one in alone]
+    assert max(len(one.token_ids) for one in beside) == 150

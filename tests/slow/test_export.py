@@ -36,7 +36,7 @@ if reader == "vllm":
     greedy = Sampling(samples=1, max_response_tokens=tokens, temperature=0.0)
     patches = images.shared([image.hash for prompt in prompts for image in prompt.images])
     answers = engine.generate([prompt.request(greedy) for prompt in prompts], patches)
-    ids = [answer.segment.token_ids for (answer,) in answers]
+    ids = [answer.token_ids for answer in answers]
 else:
     import torch
     import thinking_rl.model

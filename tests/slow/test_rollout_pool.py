@@ -1,4 +1,4 @@
-"""The pool of engine actors: weights on their way, order of results, and what is said of failures.
+"""The pool of engine actors: what it does with engines that die, fall silent or fail.
 
 The engines here are stand-ins; a real one is run by test_engine.py and, in its actor, test_run.py.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +20,16 @@ import torch
 from PIL import Image
 
 from rollouts import pool as pool_module
-from rollouts.pool import RolloutError, RolloutPool
+from rollouts.engine import Completion, Progress, Request
+from rollouts.lifecycle import EngineState
+from rollouts.pool import Patience, RolloutError, RolloutPool
+from rollouts.scheduler import Job
 from thinking_rl.learner.group import put_buckets
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.images import KimiVLImageProcessor
+from thinking_rl.types import FinishReason, Segment
+
+TOKENS = 40
 
 
 def png(color: str) -> bytes:
@@ -31,39 +38,64 @@ def png(color: str) -> bytes:
     return stream.getvalue()
 
 
-@dataclass(frozen=True)
-class Do:
-    """In place of a request: an error to raise, seconds to sleep, `die`, or anything else to be
-    given back."""
-
-    what: Any
-    image_hashes: tuple[str, ...] = ()
-
-
 class StandIn:
-    """In place of an engine actor; answers with the request's `what`, its version, its process and
-    the pictures it was given."""
+    """In place of an engine actor: samples a token of each request in every hundredth of a second.
+    A request with a word for a temperature is an order: `die`, `fail`, or `refuse`; one with
+    pictures is given them."""
 
-    def __init__(self, settings: Exception | None):
+    def __init__(self, settings: SimpleNamespace):
         self.settings, self.version = settings, 0
+        self.requests: dict[str, Request] = {}
 
-    def ready(self) -> None:
-        if self.settings:
-            raise self.settings
-
-    def generate(self, requests: list, images: dict) -> list:
+    def process(self) -> tuple[str, int]:
         import ray
 
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def ready(self) -> tuple[str, int]:
+        if self.settings.error:
+            raise self.settings.error
+        return self.process()
+
+    def serve(self, new: list, images: dict, seconds: float, until: int) -> list[Progress]:
+        import ray
+
+        self.requests |= dict(new)
+        wanted = {key for _, request in new for key in request.image_hashes}
         patches: list[Any] = ray.get(list(images.values()))
-        given = {key: one.hash for key, one in zip(images, patches, strict=True)}
-        for request in (one.what for one in requests):
-            if request == "die":
+        assert {key: one.hash for key, one in zip(images, patches, strict=True)} == {
+            key: key for key in wanted
+        }
+        for request in self.requests.values():
+            if request.temperature == "die":
                 os._exit(1)
-            if isinstance(request, Exception):
-                raise request
-            if isinstance(request, float):
-                time.sleep(request)
-        return [[(one.what, self.version, os.getpid(), given)] for one in requests]
+            if request.temperature == "fail":
+                raise KeyError("x")
+            if request.temperature == "refuse":
+                raise ValueError("too long")
+        time.sleep(0.1)
+        return [self._go_on(name) for name in list(self.requests)]
+
+    def _go_on(self, name: str) -> Progress:
+        request = self.requests.pop(name)
+        left = request.max_response_tokens
+        first, now = len(request.sampled_ids), min(10, left)
+        ids = tuple(range(first, first + now))
+        if now < left:
+            done = request.sampled_ids + ids
+            values = request.__dict__ | {"sampled_ids": done, "max_response_tokens": left - now}
+            self.requests[name] = Request(**values)
+        reason = FinishReason.UNFINISHED if now < left else FinishReason.LENGTH
+        return Progress(name, Segment(ids, (-1.0,) * now, self.version), reason)
+
+    def answer(self, requests: list, images: dict) -> list[Completion]:
+        return [Completion((Segment((), (), self.version),), FinishReason.STOP) for _ in requests]
+
+    def stop(self) -> list[Progress]:
+        self.requests = {}
+        return []
+
+    def forget(self) -> None: ...
 
     def update_weights(self, buckets: list, version: int) -> None:
         import ray
@@ -71,10 +103,6 @@ class StandIn:
         arrived: list[Any] = [ray.get(bucket) for bucket in buckets]
         assert [name for bucket in arrived for name, _ in bucket.tensors()] == ["x", "y"]
         self.version = version
-
-    def sleep(self) -> None: ...
-
-    def wake(self, part: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -89,27 +117,66 @@ def make_pool() -> Iterator[Callable[..., Any]]:
         runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
     )
 
-    def make(settings: Exception | None = None, engines: int = 1) -> Any:
+    def make(engines: int = 2, error: Exception | None = None) -> RolloutPool:
+        settings = SimpleNamespace(max_sequences=4, sleeps=False, error=error)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pool_module, "EngineActor", StandIn)
-            options = [{"num_cpus": 0}] * engines
-            images = ImageStore(KimiVLImageProcessor(), share=ray.put)
-            return RolloutPool(settings, options, images, start_timeout_s=120, timeout_s=60)  # pyright: ignore[reportArgumentType]
+            pool = RolloutPool(
+                settings,  # pyright: ignore[reportArgumentType]
+                [{"num_cpus": 0}] * engines,
+                ImageStore(KimiVLImageProcessor(), share=ray.put),
+                patience=Patience(start_s=120, silence_s=8, answer_s=60),
+                dealing="free",
+            )
+            pool._new_actor = new_actor.__get__(pool)  # whoever comes again
+        return pool
 
     yield make
     ray.shutdown()
 
 
-def test_results_keep_the_order_of_requests(make_pool: Callable) -> None:
-    pool = make_pool(engines=2)
-    requests = [Do(number) for number in range(7)]
-    results = pool.generate(requests)
-    assert [answers[0][0] for answers in results] == list(range(7))
-    assert len({answers[0][2] for answers in results}) == 2
+def new_actor(pool: RolloutPool, engine: int) -> Any:
+    import ray
+
+    return ray.remote(StandIn).options(**pool._options[engine]).remote(pool.settings)
+
+
+def request(tokens: int = TOKENS, order: Any = 1.0, hashes: tuple[str, ...] = ()) -> Request:
+    return Request((1, 2), hashes, tokens, temperature=order, seed=3)
+
+
+def weights() -> list[Any]:
+    """Two tensors in two blocks."""
+    tensors = iter([("x", torch.ones(2)), ("y", torch.ones(2))])
+    return put_buckets(tensors, limit_bytes=8, rank=0)
+
+
+def ids(answers: list[Completion]) -> set[tuple[int, ...]]:
+    return {answer.token_ids for answer in answers}
+
+
+def proving(pool: RolloutPool) -> list[int]:
+    """Let engines be brought up as a publisher would; returns who was."""
+    brought = list[int]()
+
+    def bring_up(engine: int) -> None:
+        took = pool.publish(weights(), pool.version, [engine])
+        pool.serve(pool.ask({one: [request()] for one in took}), pool.version)
+        brought.append(engine)
+
+    pool.bring_up = bring_up
+    return brought
+
+
+def test_all_are_answered_by_all(make_pool: Callable) -> None:
+    pool = make_pool()
+    assert ids(pool.generate([request() for _ in range(20)])) == {tuple(range(TOKENS))}
     assert pool.generate([]) == []
-    weights = [("x", torch.ones(2)), ("y", torch.ones(2))]
-    pool.publish(put_buckets(iter(weights), limit_bytes=8, rank=0), version=3)
-    assert {answers[0][1] for answers in pool.generate(requests)} == {3} == {pool.version}
+    pool.publish(weights(), 3)
+    assert pool.scheduler.serving == []  # none is proved
+    pool.serve(pool.up, 3)
+    answers = pool.generate([request() for _ in range(9)])
+    assert {one.policy_version for answer in answers for one in answer.segments} == {3}
     pool.close()
 
 
@@ -120,36 +187,67 @@ def test_other_ranks_only_take_part_in_gathering() -> None:
 
 
 def test_engines_get_the_pictures_of_their_requests(make_pool: Callable) -> None:
-    pool = make_pool(engines=2)
-    pool.timeout_s = 60
+    pool = make_pool()
     red, blue, green = (pool.images.add(png(color)).hash for color in ("red", "blue", "green"))
     wanted = [(red, blue), (green,), (red,), (), (blue, blue)]
-    results = pool.generate([Do(number, hashes) for number, hashes in enumerate(wanted)])
-    given = [answers[0][3] for answers in results]
-    first, second = {red: red, blue: blue}, {green: green}
-    assert given == [first, second, first, second, first]
+    assert len(pool.generate([request(hashes=hashes) for hashes in wanted])) == len(wanted)
     assert pool.images.decoded == 3
+    pool.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_others_go_on_and_a_lost_engine_comes_back_proved(
+    make_pool: Callable, how: signal.Signals
+) -> None:
+    pool = make_pool()
+    brought = proving(pool)
+    pool.publish(weights(), 1)
+    pool.serve(pool.up, 1)
+    names = [str(number) for number in range(60)]
+    pool.submit([Job(name, request()) for name in names])
+    for _ in range(3):
+        pool.pump()
+    before, (_, process) = set(pool.scheduler.dealt[0]), pool._processes[0]
+    assert before
+    os.kill(process, how)
+    struck = time.monotonic()
+    while pool.scheduler.states[0] is EngineState.SERVING:
+        pool.pump()
+    assert time.monotonic() - struck < 30
+    assert not pool.scheduler.dealt[0]
+    jobs = pool.wait(names)
+    assert ids([job.completion() for job in jobs]) == {tuple(range(TOKENS))}
+    while pool.scheduler.states[0] is not EngineState.SERVING:
+        pool.pump()
+    assert brought == [0]
+    answers = pool.generate([request() for _ in range(20)])
+    assert {one.policy_version for answer in answers for one in answer.segments} == {1}
+    pool.close()
+
+
+def test_the_last_engine_ends_the_run(make_pool: Callable) -> None:
+    pool = make_pool(engines=1)
+    died = "rollout worker 0 died and could not answer: .*no other rollout worker is left"
+    with pytest.raises(RolloutError, match=died):
+        pool.generate([request(order="die")])
+    pool.close()
+
+
+def test_a_fault_that_follows_a_request_ends_the_run(make_pool: Callable) -> None:
+    pool = make_pool()
+    with pytest.raises(RolloutError, match="could not answer: KeyError: 'x'"):
+        pool.generate([request(order="fail")])
+    pool.close()
+
+
+def test_a_request_that_cannot_be_answered_is_the_user_s(make_pool: Callable) -> None:
+    pool = make_pool()
+    with pytest.raises(ValueError, match="too long"):
+        pool.generate([request(order="refuse")])
     pool.close()
 
 
 def test_a_worker_that_cannot_start(make_pool: Callable) -> None:
     reason = "ValueError: not a\nreadable checkpoint"
     with pytest.raises(RolloutError, match=f"rollout worker 0 could not start: {reason}"):
-        make_pool(ValueError("not a\nreadable checkpoint"))
-
-
-def test_workers_that_fail(make_pool: Callable) -> None:
-    """A raising worker goes on; a slow one and a dead one are named."""
-    pool = make_pool()
-    with pytest.raises(RolloutError, match="worker 0 could not answer: KeyError: 'x'"):
-        pool.generate([Do(KeyError("x"))])
-    with pytest.raises(ValueError, match="too long"):
-        pool.generate([Do(ValueError("too long"))])
-    assert pool.generate([Do("still here")])[0][0][0] == "still here"
-    pool.timeout_s = 1
-    with pytest.raises(RolloutError, match=r"did not answer within 1 s; .*rollout\.timeout_s"):
-        pool.generate([Do(5.0)])
-    pool.timeout_s = 60
-    with pytest.raises(RolloutError, match="rollout worker 0 died and could not answer: "):
-        pool.generate([Do("die")])
-    pool.close()
+        make_pool(error=ValueError("not a\nreadable checkpoint"))

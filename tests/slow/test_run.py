@@ -115,6 +115,7 @@ def test_a_run_keeps_its_proofs(finished_run: ShortRun) -> None:
     """One before the first iteration, of the warm-up's version, and one of every publication."""
     rows = responses(finished_run, proofs=True)
     assert {row["at"] for row in rows} == {1, 2, 3}
+    assert len({(row["at"], row["id"], row["sample"]) for row in rows}) == len(rows)
     for row in rows:
         assert {segment["policy_version"] for segment in row["segments"]} == {row["at"]}
 

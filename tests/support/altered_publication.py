@@ -4,6 +4,7 @@ test_run.py: `python altered_publication.py RECIPE [key=value ...]`."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import ray
 
@@ -16,17 +17,18 @@ from thinking_rl.publication import objects
 ALTERED = "language_model.lm_head.weight"
 
 
-def send(learner: Learner, pool: RolloutPool, version: int) -> None:
+def send(
+    learner: Learner, pool: RolloutPool, version: int, engines: Sequence[int] | None = None
+) -> list[int]:
     """In place of `objects.send`."""
     right = learner.weight_buckets(objects.BUCKET_BYTES)
     tensors = [pair for bucket in right for pair in ray.get(bucket).tensors()]
     assert ALTERED in dict(tensors)
     changed = [(name, tensor * (1.5 if name == ALTERED else 1)) for name, tensor in tensors]
     wrong = [ray.put(make_bucket(changed))]
-    *others, last = pool.engines
-    calls = [engine.update_weights.remote(right, version) for engine in others]
-    ray.get([*calls, last.update_weights.remote(wrong, version)])
-    pool.version = version
+    took = pool.publish(right, version, engines)
+    pool.publish(wrong, version, took[-1:])
+    return took
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from eval.ask import Asking, Model
 from eval.benchmarks.registry import get_benchmark
@@ -26,12 +27,12 @@ class StandIn:
         self.requests: list[Request] = []
         self.calls_left = 1000
 
-    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
         if self.calls_left == 0:
             raise KeyboardInterrupt
         self.calls_left -= 1
         self.requests += requests
-        return [[self._complete(request)] for request in requests]
+        return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
         end = self.processor.tokenizer.special_token_ids["<|im_end|>"]
@@ -39,7 +40,7 @@ class StandIn:
         longest = request.max_response_tokens
         reason = FinishReason.STOP if len(ids) <= longest else FinishReason.LENGTH
         ids = ids[:longest]
-        return Completion(Segment(ids, (0.0,) * len(ids), 0), reason)
+        return Completion((Segment(ids, (0.0,) * len(ids), 0),), reason)
 
     def model(self, max_model_tokens: int = 4096) -> Model:
         return Model(self.processor, self.images, self.generate, max_model_tokens)
@@ -69,3 +70,9 @@ MATHVISION_ROWS = [
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
+
+
+def mathvision_problems(folder: Path) -> list[Problem]:
+    """Three problems of MATH-Vision, loaded from a file in the folder."""
+    data = write_jsonl(folder / "problems.jsonl", MATHVISION_ROWS)
+    return get_benchmark("mathvision").load(data, pictures=False)

@@ -103,7 +103,7 @@ def group(
                     Segment(ids[half:], values[half:], version + 1),
                 ),
                 text=text,
-                finish_reason=FinishReason.LENGTH if draw.random() < 0.1 else FinishReason.STOP,
+                finish_reason=finish_reason(draw.random()),
             )
         )
         scores.append(
@@ -118,6 +118,12 @@ def group(
         )
     mean = sum(score.value for score in scores) / samples
     return Group(one, tuple(responses), tuple(scores), tuple(s.value - mean for s in scores))
+
+
+def finish_reason(chance: float) -> FinishReason:
+    if chance < 0.05:
+        return FinishReason.REPETITION
+    return FinishReason.LENGTH if chance < 0.15 else FinishReason.STOP
 
 
 class Writer:
@@ -205,6 +211,7 @@ class Writer:
             "tokens_per_s": 1500 + 100 * draw.random(),
         }
         row |= {f"seconds/{name}": value for name, value in phases.items()}
+        row |= {"idle_seconds/engine 0": 0.1, "idle_seconds/engine 1": 0.5}
         self.row(stage="rl", iteration=number, **row)
         if number % 5 == 4:
             self.events.write("checkpoint", f"saved after {number + 1} iterations", stage="rl")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import get_scheduler
 
+from rollouts.engine import Completion, Request
+from rollouts.pool import RolloutError
 from rollouts.prompts import Prompt, Sampling
 from thinking_rl import rl as loop
 from thinking_rl.algorithm.advantage import set_advantages
+from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.images import CutImage
 from thinking_rl.publication import publish
 from thinking_rl.publication.agreement import Agreement, AgreementError
@@ -21,6 +25,8 @@ from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates, length_weight, minibatches
+from thinking_rl.run.saving import LastPolicy
+from thinking_rl.run.state import RunState, find_position
 from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 RIGHT, WRONG = Score(1.0, True), Score(0.0, False)
@@ -114,8 +120,10 @@ class Stages:
     """In place of pool and learner: notes what it is asked, in order."""
 
     def __init__(self, engines: int) -> None:
-        self.engines = [None] * engines
-        self.version, self.said = 4, []
+        self.up = list(range(engines))
+        self.version, self.said, self.serving = 4, [], []
+        self.questions: dict[int, list[Request]] = {}
+        self.bring_up = None
 
     def wake(self, part: str) -> None:
         self.said.append(f"wake {part}")
@@ -124,9 +132,19 @@ class Stages:
         self.said.append(f"weights in blocks of {limit_bytes}")
         return ["block"]
 
-    def publish(self, buckets: list[str], version: int) -> None:
-        self.said.append(f"publish {buckets} as {version}")
-        self.version = version
+    def publish(self, buckets: list[str], version: int, engines: list[int] | None) -> list[int]:
+        self.said.append(f"publish {buckets} as {version} to {engines or 'all'}")
+        self.version, self.serving = version, []
+        return engines or self.up
+
+    def ask(self, questions: dict[int, list[Request]]) -> dict[int, list[Completion]]:
+        self.questions = questions
+        answer = Completion((), FinishReason.STOP)
+        return {engine: [answer] * len(asked) for engine, asked in questions.items()}
+
+    def serve(self, engines: Iterable[int], version: int) -> None:
+        assert version == self.version
+        self.serving += engines
 
     @contextmanager
     def timer(self, phase: str) -> Iterator[None]:
@@ -147,48 +165,65 @@ def publisher(stages: Stages, prompts: int, longest: int = 200) -> Publisher:
     )
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Prompt], Sampling]]:
-    """What the engines are asked for a proof, which then agrees."""
-    asked: list[tuple[list[Prompt], Sampling]] = []
-    monkeypatch.setattr(publish, "collect", lambda _, __, *given: asked.append(given))
+@pytest.fixture(autouse=True)
+def agreeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proofs agree, without a text."""
+    answer = Trajectory("", (), (), (), "", FinishReason.STOP)
+    monkeypatch.setattr(publish, "trajectory", lambda *_: answer)
     monkeypatch.setattr(publish, "measure", lambda *_: Agreement(0.0, 0.0, 1, "nowhere"))
-    return asked
 
 
 @pytest.mark.parametrize(("prompts", "engines", "expected"), [(9, 1, 4), (3, 1, 3), (2, 5, 5)])
-def test_every_engine_is_proved(asked, prompts: int, engines: int, expected: int) -> None:
-    publisher(Stages(engines), prompts).prove(None, "now")  # pyright: ignore[reportArgumentType]
-    [(given, sampling)] = asked
+def test_every_engine_is_proved(prompts: int, engines: int, expected: int) -> None:
+    stages = Stages(engines)
+    publisher(stages, prompts).prove(None, "now")  # pyright: ignore[reportArgumentType]
+    given = [request for asked in stages.questions.values() for request in asked]
     assert len(given) == expected
-    assert len({prompt.problem.id for prompt in given}) == min(prompts, expected)
-    pictured = [bool(prompt.images) for prompt in given[:prompts]]
-    assert pictured == sorted(pictured, reverse=True)
-    assert pictured[0]
-    assert sampling == Sampling(samples=1, max_response_tokens=64, temperature=0.7, top_p=0.9)
+    assert all(stages.questions[engine] for engine in range(engines))
+    assert len({request.seed for request in given}) == expected  # engines share no noise
+    assert stages.questions[0][0].image_hashes  # pictures come first
+    assert {(one.max_response_tokens, one.temperature, one.top_p) for one in given} == {
+        (64, 0.7, 0.9)
+    }
+    assert stages.serving == list(range(engines))
 
 
-def test_a_proof_is_no_longer_than_responses_are(asked) -> None:
-    stages = publisher(Stages(1), 2, longest=16)
-    stages.prove(None, "now", seed=5)  # pyright: ignore[reportArgumentType]
-    [(_, sampling)] = asked
-    assert (sampling.max_response_tokens, sampling.seed) == (16, 5)
+def test_a_proof_is_no_longer_than_responses_are() -> None:
+    stages = Stages(1)
+    publisher(stages, 2, longest=16).prove(None, "now")  # pyright: ignore[reportArgumentType]
+    assert {one.max_response_tokens for one in stages.questions[0]} == {16}
 
 
-def test_a_publication_wakes_sends_and_proves(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_wakes_sends_and_proves(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = Stages(1)
     publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
     assert stages.said == [
         "publish",
         "wake weights",
         f"weights in blocks of {2**30}",
-        "publish ['block'] as 5",
+        "publish ['block'] as 5 to all",
         "wake kv_cache",
         "prove",
     ]
+    assert stages.serving == [0]
     monkeypatch.setattr(publish, "measure", lambda *_: Agreement(2e-6, 0.0, 1, "token 3"))
     with pytest.raises(AgreementError, match=r"^after publication 6: "):
         publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
+    assert stages.serving == []
+
+
+def test_an_engine_that_was_started_again_is_proved_alone() -> None:
+    stages = Stages(3)
+    publisher(stages, 2).publish(stages)  # pyright: ignore[reportArgumentType]
+    assert stages.bring_up
+    stages.bring_up(2)
+    assert stages.said[-3:] == [
+        f"weights in blocks of {2**30}",
+        "publish ['block'] as 5 to [2]",
+        "prove",
+    ]
+    assert stages.serving == [2]
+    assert set(stages.questions) == {2}
 
 
 def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +267,70 @@ def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share
         num_training_steps=20,
         scheduler_specific_kwargs={"min_lr_rate": final_share},
     )
-    for rate in (rate for iteration in range(5) for rate in learning_rates(rl, iteration)):
+    for rate in (rate for iteration in range(5) for rate in learning_rates(rl, iteration, 5)):
         assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
         theirs.step()
         schedule.step()
+
+
+def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
+    optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
+    longer = RL(
+        iterations=9, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
+    )
+    before = [learning_rates(longer, iteration, 5) for iteration in range(5)]
+    assert before == [
+        [optimizer.rate(4 * iteration + i, 20) for i in range(4)] for iteration in range(5)
+    ]
+    assert learning_rates(longer, 8, 5) == pytest.approx([0.01] * 4)
+
+
+class Saving:
+    """A session and a learner that note what is saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state, self.saved = RunFolder(folder), RunState(), list[str]()
+        self.reporter = SimpleNamespace(event=lambda *given, **details: None)
+        self.state.register("self", self)
+        self.now = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"now": self.now}
+
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+    def save(self, folder: str) -> None:
+        self.saved.append(folder)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RolloutError("none is left")])
+@pytest.mark.parametrize(("where", "is_saved"), [("sampling", True), ("learning", False)])
+def test_a_stopped_run_saves_the_policy_it_holds(
+    tmp_path: Path, error: BaseException, where: str, is_saved: bool
+) -> None:
+    one = Saving(tmp_path)
+
+    def is_stopped() -> None:
+        with LastPolicy(one, one) as last:  # pyright: ignore[reportArgumentType]
+            one.now = 3
+            last.keep(3)
+            one.now = 99  # of the iteration that is cut short
+            if where == "learning":
+                last.drop()
+            raise error
+
+    with pytest.raises(type(error)):
+        is_stopped()
+    position = find_position(RunFolder(tmp_path))
+    assert bool(position) == bool(one.saved) == is_saved
+    if position:
+        assert (position.iteration, position.state) == (3, {"self": {"now": 3}})
+
+
+def test_what_is_saved_already_is_not_saved_again(tmp_path: Path) -> None:
+    one = Saving(tmp_path)
+    one.folder.rl_checkpoint(3).mkdir(parents=True)
+    last = LastPolicy(one, one)  # pyright: ignore[reportArgumentType]
+    last.keep(3)
+    last.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert one.saved == []

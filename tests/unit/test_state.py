@@ -30,7 +30,7 @@ def save(run_dir: Path, name: str, iteration: int, whole: bool = True) -> Positi
     folder = run_dir / "checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
     state = {"reporter": {"seconds": {"sft": 2.5}}, "sampler": {"stream": {"given": {"a": 3}}}}
-    position = Position(folder, iteration, state)
+    position = Position(folder, iteration, state=state)
     if whole:
         write_position(position)
     return position
@@ -47,12 +47,101 @@ def test_the_furthest_whole_checkpoint_is_found(tmp_path: Path) -> None:
     assert (str(warmup), str(fourth)) == ("after the warm-up", "after RL iteration 4")
 
 
+def test_inside_the_warm_up_the_newest_whole_checkpoint_is_found(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (10, 20, 30):
+        folder.sft_checkpoint(step).mkdir(parents=True)
+    RunState().save(folder.sft_checkpoint(10), 0, step=10)
+    RunState().save(folder.sft_checkpoint(20), 0, step=20)
+    found = find_position(folder)
+    assert found
+    assert (found.folder, found.step) == (folder.sft_checkpoint(20), 20)
+    assert str(found) == "after step 20 of the warm-up"
+    (folder.sft_checkpoint(20) / "state.json").write_text("{")
+    found = find_position(folder)
+    assert found
+    assert found.step == 10
+    assert "sft_step_000020/state.json" in found.skipped[0]
+    warmup = save(tmp_path, "sft", 0)
+    assert find_position(folder) == warmup
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"iteration": 1, "color": 2}'])
 def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
     saved = save(tmp_path, "iteration_00001", 1)
     (saved.folder / "state.json").write_text(text)
     with pytest.raises(ValueError, match=r"iteration_00001/state.json"):
         find_position(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "\0\0\0", '{"iteration": 3, "state"'])
+def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path: Path, text: str) -> None:
+    second = save(tmp_path, "iteration_00002", 2)
+    third = save(tmp_path, "iteration_00003", 3)
+    (third.folder / "state.json").write_text(text)
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert (found.folder, found.iteration) == (second.folder, 2)
+    (skipped,) = found.skipped
+    assert "iteration_00003/state.json" in skipped
+
+
+@pytest.mark.parametrize("kept", [None, 0, 3])
+def test_a_checkpoint_whose_weights_are_cut_is_skipped_and_named(
+    tmp_path: Path, kept: int | None
+) -> None:
+    second = save(tmp_path, "iteration_00002", 2)
+    weights = tmp_path / "checkpoints" / "iteration_00003" / "__0_0.distcp"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    save(tmp_path, "iteration_00003", 3)
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert found.iteration == 3
+    weights.unlink()
+    if kept is not None:
+        weights.write_bytes(b"weights"[:kept])
+    found = find_position(RunFolder(tmp_path))
+    assert found
+    assert found.folder == second.folder
+    (skipped,) = found.skipped
+    assert f"__0_0.distcp has {kept or 0} bytes and was written with 7" in skipped
+
+
+def test_a_checkpoint_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    checkpoint = folder.rl_checkpoint(3)
+
+    def write_half() -> None:
+        with folder.whole(checkpoint) as part:
+            (part / "weights").write_text("half")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_half()
+    assert folder.rl_checkpoints() == []
+    with folder.whole(checkpoint) as part:
+        (part / "weights").write_text("all")
+    assert folder.rl_checkpoints() == [checkpoint]
+    assert [file.name for file in checkpoint.iterdir()] == ["weights"]
+    assert sorted((tmp_path / "checkpoints").iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("kept", [None, 0, 10])
+def test_metrics_that_are_gone_are_noticed(tmp_path: Path, kept: int | None) -> None:
+    recipe, folder = load_recipe(QUICKSTART), RunFolder(tmp_path)
+    first = Reporter(folder, recipe)
+    first.evaluation("start", result(3, 8))
+    left = first.state_dict()
+    first.close()
+    text = folder.metrics.read_bytes()
+    folder.metrics.unlink()
+    if kept is not None:
+        folder.metrics.write_bytes(text[:kept])
+    second = Reporter(folder, recipe)
+    with pytest.raises(ValueError, match=r"metrics.jsonl: has \d+ bytes and .* rows are gone; put"):
+        second.load_state_dict(left)
+    second.close()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +215,7 @@ def test_whoever_registers_is_saved_and_restored(tmp_path: Path) -> None:
 
     position = find_position(folder)
     assert position == Position(
-        folder.rl_checkpoint(7), 7, {"one": {"count": 3}, "two": {"count": 4}}
+        folder.rl_checkpoint(7), 7, state={"one": {"count": 3}, "two": {"count": 4}}
     )
     again = RunState(position)
     restored, new = Counter(), Counter()
@@ -135,7 +224,7 @@ def test_whoever_registers_is_saved_and_restored(tmp_path: Path) -> None:
     again.register("new", new)  # what the run had not saved starts
     assert new.count == 0
     with pytest.raises(ValueError, match="not mine"):
-        RunState(Position(tmp_path, 7, {"one": {"length": 3}})).register("one", Counter())
+        RunState(Position(tmp_path, 7, state={"one": {"length": 3}})).register("one", Counter())
 
 
 def test_who_may_use_a_run_folder(tmp_path: Path) -> None:

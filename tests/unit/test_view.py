@@ -59,6 +59,7 @@ def meets(row: dict, filters: dict[str, str], text: str) -> bool:
         ({"outcome": "wrong"}, ""),
         ({"outcome": "not_graded"}, ""),
         ({"finish": "length"}, ""),
+        ({"finish": "repetition"}, ""),
         ({"outcome": "right", "finish": "length"}, ""),
         ({"stage": "rl", "at": "1"}, ""),
         ({}, "how many squares"),

@@ -54,6 +54,7 @@ def mirror_descent_loss(
     form: str = "sequence",
     num_tokens: int | None = None,
     mask: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> LossOutput:
     """The loss to minimise: minus eq. 3 of Kimi k1.5, averaged over responses.
 
@@ -79,6 +80,7 @@ def mirror_descent_loss(
             needed by the `token` form only.
         mask: [T] bool, true on response tokens; None: every token given is one. What the other
             places hold, seq_ids included, does not matter.
+        weights: [T] factor on the policy term of each token (see `importance_weights`); None: 1.
 
     `kl` in the metrics is sum_t [exp(d_t) - 1 - d_t] with d = l - o: the k3 estimate of
     KL(reference || policy), unbiased and never negative because the reference did the sampling.
@@ -96,9 +98,11 @@ def mirror_descent_loss(
     if mask is not None:
         logprobs, reference_logprobs = logprobs[mask], reference_logprobs[mask]
         seq_ids = seq_ids[mask]
+        weights = None if weights is None else weights[mask]
     logprobs = logprobs.double()
     deltas = logprobs - reference_logprobs.detach().double()
-    policy_loss, regularizer = FORMS[form](logprobs, deltas, advantages.double(), seq_ids, tau)
+    weighted = logprobs if weights is None else logprobs * weights.detach().double()
+    policy_loss, regularizer = FORMS[form](weighted, deltas, advantages.double(), seq_ids, tau)
 
     with torch.no_grad():
         log_ratios = _sum_by_sequence(deltas, seq_ids, len(advantages))
@@ -110,6 +114,17 @@ def mirror_descent_loss(
             "regularizer": regularizer.detach(),
         }
     return LossOutput((policy_loss + regularizer) / count, metrics)
+
+
+def importance_weights(logprobs: Tensor, sampled_logprobs: Tensor, cap: float) -> Tensor:
+    """min(pi / mu, cap) for each token: how much likelier it is under the current policy pi than
+    under the policy mu that sampled it, truncated so that no token outweighs `cap` others.
+
+    Args:
+        logprobs: [T] log pi, in nats.
+        sampled_logprobs: [T] log mu, in nats.
+    """
+    return (logprobs - sampled_logprobs).exp().clamp(max=cap)
 
 
 def _sum_by_sequence(values: Tensor, seq_ids: Tensor, num_sequences: int) -> Tensor:

@@ -3,13 +3,14 @@ told it to ignore SIGINT, and where a library swallows the KeyboardInterrupt tha
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_asked = _listening = False
+_asked = _listening = _is_saving = False
 
 
 @contextmanager
@@ -35,17 +36,32 @@ def listen_again() -> None:
             signal.signal(number, _stop)
 
 
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Time to write what is due after the user has asked to stop: `check_stop` lets it pass."""
+    global _is_saving
+    _is_saving = True
+    try:
+        yield
+    finally:
+        _is_saving = False
+
+
 def check_stop() -> None:
     """Stop where the user has asked for it. Whoever waits calls this often.
 
     Raises:
         KeyboardInterrupt: the user has asked to stop.
     """
-    if _asked:
+    if _asked and not _is_saving:
         raise KeyboardInterrupt
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    """Asked again, the process ends at once; what it started is tied to it and ends too."""
     global _asked
+    if _asked:
+        os.write(2, b"stopped at once\n")
+        os._exit(128 + signal.SIGINT)
     _asked = True
     raise KeyboardInterrupt

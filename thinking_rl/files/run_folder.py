@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 KEPT = 2
 """RL checkpoints that stay."""
+PART = ".part"
+"""Ends the name of a checkpoint that is being written."""
+SFT_STEP = "sft_step_"
+"""How the names of the warm-up's checkpoints begin."""
 ITERATION = "iteration_"
 """How the names of RL checkpoints, and of evaluations between iterations, begin."""
 
@@ -115,13 +119,33 @@ class RunFolder:
         """Released weights after a stage."""
         return self.checkpoints / stage
 
+    def sft_checkpoint(self, step: int) -> Path:
+        """The warm-up's sharded state after so many steps."""
+        return self.checkpoints / f"{SFT_STEP}{step:06d}"
+
+    def sft_checkpoints(self) -> list[Path]:
+        """Those that are there, whole or not, oldest first."""
+        return sorted(self.checkpoints.glob(f"{SFT_STEP}*"))
+
     def rl_checkpoint(self, iteration: int) -> Path:
         """The learner's sharded state after so many RL iterations."""
         return self.checkpoints / f"{ITERATION}{iteration:05d}"
 
     def rl_checkpoints(self) -> list[Path]:
-        """The RL checkpoints that are there, oldest first; the last may be unfinished."""
-        return sorted(self.checkpoints.glob(f"{ITERATION}*"))
+        """The RL checkpoints that are there, oldest first."""
+        found = self.checkpoints.glob(f"{ITERATION}*")
+        return sorted(one for one in found if one.suffix != PART)
+
+    @contextmanager
+    def whole(self, checkpoint: Path) -> Iterator[Path]:
+        """A folder to write a checkpoint to, which gets its name when all is written."""
+        part = checkpoint.with_suffix(PART)
+        for left in (part, checkpoint):
+            if left.exists():
+                shutil.rmtree(left)
+        part.mkdir(parents=True)
+        yield part
+        part.rename(checkpoint)
 
     def drop_old_checkpoints(self) -> None:
         """Keep the last few RL checkpoints."""

@@ -6,6 +6,7 @@ however many conversations look at it; `packed` puts their patches in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -33,6 +34,9 @@ class TrainingRow:
     """[R] int64, which conversation of the row each belongs to."""
     advantages: torch.Tensor
     """[C] float32."""
+    references: torch.Tensor
+    """[R] float32, log-probability that the reference gave each token in the loss, in nats; NaN:
+    to be computed when the iteration begins."""
     image_hashes: tuple[str, ...]
     """The distinct images."""
     image_order: tuple[int, ...]
@@ -76,6 +80,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
     prefixes: list[int] = []
     positions: list[int] = []
     seq_ids: list[int] = []
+    references: list[float] = []
     distinct: dict[str, int] = {}
     order: list[int] = []
     number = 0
@@ -92,6 +97,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
             own = one.loss_mask[shared:]
             chosen = [len(ids) + i for i, keep in enumerate(own) if keep]
             positions += chosen
+            references += one.references or [math.nan] * len(chosen)
             seq_ids += [number] * len(chosen)
             number += 1
             lengths.append(len(own))
@@ -104,6 +110,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
         positions=torch.tensor(positions, dtype=torch.long),
         seq_ids=torch.tensor(seq_ids, dtype=torch.long),
         advantages=torch.tensor([one.advantage for one in conversations]),
+        references=torch.tensor(references),
         image_hashes=tuple(distinct),
         image_order=tuple(order),
     )

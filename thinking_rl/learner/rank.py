@@ -14,21 +14,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
-from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from thinking_rl.algorithm.loss import mirror_descent_loss
+from thinking_rl.algorithm.loss import importance_weights, mirror_descent_loss
 from thinking_rl.learner.build import LearnerSettings, build_model, join
 from thinking_rl.learner.packing import TrainingRow
+from thinking_rl.learner.sharded_state import load_state, save_state
 from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import full_tensors, save_released
@@ -160,14 +152,19 @@ class Rank:
         rows = zip(self._minibatches[index], self._references[index], strict=True)
         for row, reference in rows:
             values, entropy = self.model.token_logprobs(row.packed(self._images, self.device))
+            current = values.detach() if reference is None else reference.to(self.device)
+            older = row.references.to(self.device)
+            is_current = older.isnan()
+            weights = importance_weights(current, older, self.settings.importance_cap)
             output = mirror_descent_loss(
                 values,
-                values.detach() if reference is None else reference.to(self.device),
+                torch.where(is_current, current, older),
                 row.advantages.to(self.device),
                 row.seq_ids.to(self.device),
                 num_sequences,
                 self.settings.tau,
                 num_tokens=num_tokens,
+                weights=weights.masked_fill(is_current, 1.0),
             )
             # FSDP2 averages gradients over ranks; the loss is already divided by global counts.
             (output.loss * self.world_size).backward()
@@ -203,16 +200,13 @@ class Rank:
         dist.barrier()
 
     def save(self, folder: str | Path) -> None:
-        """Write the float32 weights, and the optimizer's state where iterations keep it, sharded
-        (torch DCP); collective.
+        """Write the float32 weights, and the optimizer's state where iterations keep it;
+        collective.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        try:
-            save_sharded(self._state(), checkpoint_id=str(folder))
-        except (Exception, CheckpointException) as error:  # the latter is no Exception
-            raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
+        save_state(folder, self.model, self._kept_optimizer())
 
     def load(self, folder: str | Path) -> None:
         """Read what `save` wrote, also with another number of ranks; collective.
@@ -220,22 +214,10 @@ class Rank:
         Raises:
             ValueError: the checkpoint is missing, incomplete, or of another model.
         """
-        state = self._state()
-        try:
-            load_sharded(state, checkpoint_id=str(folder))
-        except (Exception, CheckpointException) as error:  # the latter is no Exception
-            raise ValueError(
-                f"{folder}: not a checkpoint that this model can continue from: {error}"
-            ) from error
-        set_model_state_dict(self.model, state["model"])
-        if "optimizer" in state:
-            set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
+        load_state(folder, self.model, self._kept_optimizer())
 
-    def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"model": get_model_state_dict(self.model)}
-        if not self.settings.reset_optimizer:
-            state["optimizer"] = get_optimizer_state_dict(self.model, self.optimizer)
-        return state
+    def _kept_optimizer(self) -> torch.optim.Optimizer | None:
+        return None if self.settings.reset_optimizer else self.optimizer
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rollouts.pool import RolloutPool
 from thinking_rl.learner.group import Learner
 
@@ -9,6 +11,9 @@ BUCKET_BYTES = 2**30
 """Of one block of weights; as much is held in memory beside the model."""
 
 
-def send(learner: Learner, pool: RolloutPool, version: int) -> None:
-    """Give every engine the learner's weights as policy `version`."""
-    pool.publish(learner.weight_buckets(BUCKET_BYTES), version)
+def send(
+    learner: Learner, pool: RolloutPool, version: int, engines: Sequence[int] | None = None
+) -> list[int]:
+    """Give engines (None: all) the learner's weights as policy `version`; returns those that took
+    them."""
+    return pool.publish(learner.weight_buckets(BUCKET_BYTES), version, engines)

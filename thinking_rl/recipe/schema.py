@@ -48,7 +48,11 @@ class Section(BaseModel):
     """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -197,13 +201,15 @@ class Optimizer(Section):
     warmup_steps: CountOrZero = 0
     """Optimizer steps over which the learning rate rises from 0; 0: it starts at its highest."""
     final_share: float = Field(default=1.0, gt=0, le=1)
-    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine."""
+    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine. The
+    end is that of the run as it began: a resumed run with more iterations stays there."""
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of optimizer step `step`, from 0, of a stage that has `steps`."""
+        """Learning rate of optimizer step `step`, from 0, of a stage that was planned with `steps`;
+        beyond them it stays. So a run that is made longer keeps the rates of its earlier steps."""
         if step < self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
         fall = (1 + math.cos(math.pi * progress)) / 2
         return self.learning_rate * (self.final_share + (1 - self.final_share) * fall)
 
@@ -223,6 +229,8 @@ class SFT(Section):
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
     """AdamW over this stage's steps."""
+    checkpoint_every: CountOrZero = 0
+    """Steps between two checkpoints to go on from inside the stage; 0: none. The newest stays."""
 
     def conversations_per_pass(self, workers: int) -> int:
         """Conversations in one forward pass of one worker."""
@@ -260,6 +268,13 @@ class RL(Section):
     """A reward for short right answers; by default off."""
     optimizer: Optimizer
     """AdamW; its learning rate runs its course over the steps of all iterations."""
+    max_staleness: CountOrZero = 0
+    """Iterations that the engines may be ahead of the learner; 0: they wait while it steps."""
+    older_segments: Literal["leave_out", "train"] = "leave_out"
+    """Tokens sampled more than `max_staleness` policies ago: left out of the loss, or trained on
+    with the sampling policy as their reference."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """Largest importance weight of a token that an older policy sampled and that is trained on."""
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
     evaluate_every: CountOrZero = 0
@@ -289,6 +304,15 @@ class Rollout(Section):
     """GPUs that each engine's weights are split over; 1 where `placement` is shared."""
     placement: Literal["shared", "separate"] = "shared"
     """shared: engines sleep while the learner steps; separate: they have devices of their own."""
+    dealing: Literal["fixed", "free"] | None = None
+    """fixed: requests go to engines by their number, so a run that is done again, or resumed,
+    samples the same responses; free: to whichever engine has room. None: fixed with one engine."""
+    phase_tokens: Count | None = None
+    """Most tokens of one response in one iteration; what is not finished goes on in the next.
+    None: no limit."""
+    max_age: CountOrZero = 4
+    """Iterations that a response may go on after the one that it began in; then it is cut off and
+    graded as it is."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """Sampling temperature of training; the loss is that of the policy at 1."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -306,9 +330,11 @@ class Rollout(Section):
     kv_cache_gib: int = Field(default=1, ge=1, le=HUGE_GIB)
     """Key-value cache of an engine on a machine without a GPU."""
     start_timeout_s: Seconds = 600
-    """Longest wait for the engines to start, in seconds."""
+    """Longest wait for an engine to start, in seconds."""
+    silence_s: Seconds = 20
+    """An engine that does not answer for so long is ended and started again, in seconds."""
     timeout_s: Seconds = 3600
-    """Longest wait for one call to the engines, in seconds: such as an iteration's responses."""
+    """Longest wait for the next response of all that are sampled, in seconds."""
     agreement_responses: Count = 8
     """Responses that engines and learner are compared on after each publication; each engine gives
     one at least."""
@@ -372,11 +398,14 @@ class Rewards(Section):
     """What a grading process may take beyond the loaded graders (Linux)."""
     workers: int = Field(default=2, ge=1, le=1024)
     """Grading processes."""
+    repetition_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward of a response that was ended because it went round in a loop."""
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """A run stops when more than this share of an iteration's responses could not be graded."""
     truncated: Literal["wrong", "masked", "graded"] = "wrong"
     """What a response cut off before its end (at its token limit, or for repetition) earns: wrong
-    is 0 or its penalties, masked leaves it out of training, graded takes it as it stands."""
+    is 0 or its penalties, masked leaves it out of training (in evaluations it is wrong), graded
+    takes it as it stands."""
     thinking: Literal["required", "closed_if_opened", "ignored"] = "closed_if_opened"
     """Which answers count. required: only those after a closed thinking part; closed_if_opened:
     also those of responses without any; ignored: also those in thinking that is never closed."""
@@ -446,6 +475,11 @@ class Recipe(Section):
         return self.rollout.agreement_tolerance or TOLERANCES[self.model.dtype]
 
     @property
+    def dealing(self) -> Literal["fixed", "free"]:
+        """How requests are dealt to engines."""
+        return self.rollout.dealing or ("fixed" if self.rollout.engines == 1 else "free")
+
+    @property
     def active_sft(self) -> SFT | None:
         """The warm-up's section, where the run has this stage."""
         return self.sft if SFT_STAGE in self.stages else None
@@ -475,6 +509,16 @@ class Recipe(Section):
             raise ValueError(
                 f"data.eval_caps: {max(self.data.eval_caps)} tokens are more than "
                 f"rollout.max_response_tokens ({longest}) allows a response"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_may_be_ahead(self) -> Recipe:
+        ahead = self.rl.max_staleness if self.rl else 0
+        if ahead and (self.rollout.placement == "shared" or self.dealing == "fixed"):
+            raise ValueError(
+                f"rl.max_staleness is {ahead}: engines that go on while the learner steps need "
+                "devices of their own (rollout.placement: separate) and rollout.dealing: free"
             )
         return self
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from eval.statistics import mean
 from thinking_rl.algorithm.advantage import count_groups
-from thinking_rl.types import FinishReason, Group, Outcome
+from thinking_rl.algorithm.staleness import ages
+from thinking_rl.types import Conversation, FinishReason, Group, Outcome
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -30,6 +31,17 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "groups_all_right": counts.all_right,
         "groups_all_wrong": counts.all_wrong,
     }
+
+
+def age_metrics(batch: Sequence[Sequence[Conversation]], version: int) -> dict[str, float]:
+    """`trained/age_<n>`: tokens in the loss that were sampled n policies before `version`."""
+    found = ages((one for part in batch for one in part), version)
+    return {f"trained/age_{age}": count for age, count in sorted(found.items())}
+
+
+def idle_metrics(seconds: Sequence[float]) -> dict[str, float]:
+    """How long each engine had nothing to do in an iteration's sampling, in seconds."""
+    return {f"idle_seconds/engine {engine}": round(s, 3) for engine, s in enumerate(seconds)}
 
 
 def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -60,7 +60,17 @@ class MetricsWriter:
         return self._file.tell()
 
     def truncate(self, size: int) -> None:
-        """Drops what lies beyond so many bytes of metrics.jsonl."""
+        """Drops what lies beyond so many bytes of metrics.jsonl.
+
+        Raises:
+            ValueError: the file is shorter.
+        """
+        found = os.path.getsize(self._file.name)
+        if found < size:
+            raise ValueError(
+                f"{self._file.name}: has {found} bytes and the checkpoint was saved at {size}: "
+                "rows are gone; put the file back, or start a new run with run_dir=FOLDER"
+            )
         self._file.truncate(size)
         self._file.seek(0, os.SEEK_END)
 

@@ -54,7 +54,7 @@ def _draw_rewards(
     axes.set_ylim(0, 1)
     axes.set_ylabel("reward, share of right answers")
     axes.set_title("Reward and accuracy in RL")
-    if axes.lines:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=7)
 
 

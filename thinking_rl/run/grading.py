@@ -10,7 +10,7 @@ from pathlib import Path
 from rewards.processes.pool import GradingPool, check_failure_share
 from rewards.truncation import readable, settled
 from thinking_rl.recipe.schema import Rewards
-from thinking_rl.types import Group, Outcome, Problem, Score
+from thinking_rl.types import FinishReason, Group, Outcome, Problem, Score, Trajectory
 
 
 class Grader:
@@ -35,14 +35,20 @@ class Grader:
         self._not_graded = not_graded
         self._log = log
 
-    def grade(self, groups: Sequence[Group]) -> list[Group]:
+    def grade(self, groups: Sequence[Group], may_mask: bool = True) -> list[Group]:
         """The groups with a score for every response; those that were cut off, or whose thinking
         is not closed, earn what the recipe says.
+
+        Args:
+            may_mask: False in evaluations, where what training would mask is wrong: an accuracy
+                over the finished responses alone would be too high.
 
         Raises:
             RuntimeError: too many could not be graded (`rewards.max_failure_share`).
         """
-        thinking = self._rewards.thinking
+        thinking, truncated = self._rewards.thinking, self._rewards.truncated
+        if truncated == "masked" and not may_mask:
+            truncated = "wrong"
         pairs = [(group.problem, t) for group in groups for t in group.trajectories]
         items = [(problem, readable(t.text, thinking)) for problem, t in pairs]
         self._pool.reset_statistics()
@@ -53,13 +59,21 @@ class Grader:
         if errors:
             self._log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
         remaining = iter(
-            settled(t, score, self._rewards.truncated, thinking)
+            settled(t, score, truncated, thinking)
             for (_, t), score in zip(pairs, scores, strict=True)
         )
         return [
-            replace(group, scores=tuple(next(remaining) for _ in group.trajectories))
+            replace(
+                group,
+                scores=tuple(self._charged(one, next(remaining)) for one in group.trajectories),
+            )
             for group in groups
         ]
+
+    def _charged(self, response: Trajectory, score: Score) -> Score:
+        if response.finish_reason is not FinishReason.REPETITION or score.error is not None:
+            return score
+        return replace(score, value=score.value - self._rewards.repetition_penalty)
 
     def metrics(self) -> dict[str, float]:
         """Latency and failures by grader of the last `grade`: `grader/<name>/<what>`."""

@@ -8,8 +8,9 @@ from types import TracebackType
 
 import ray
 
-from rollouts.pool import RolloutPool
+from rollouts.pool import Patience, RolloutPool
 from rollouts.prompts import Prompt, Sampling, render_prompt
+from rollouts.stream import Phases, Stream
 from thinking_rl.cluster.devices import cluster
 from thinking_rl.cluster.placement import placement_of
 from thinking_rl.data import example_stream, fixed_problems, problem_stream
@@ -26,7 +27,7 @@ from thinking_rl.report.responses import ResponseLog
 from thinking_rl.run.benchmarks import load_benchmarks
 from thinking_rl.run.grading import Grader
 from thinking_rl.run.settings import engine_settings, learner_settings
-from thinking_rl.run.state import RunState
+from thinking_rl.run.state import Course, RunState
 from thinking_rl.types import Group, Problem
 
 
@@ -56,6 +57,7 @@ class Session:
             max_response_tokens=recipe.rollout.max_response_tokens,
             temperature=recipe.rollout.temperature,
             top_p=recipe.rollout.top_p,
+            seed=recipe.seed,
         )
         self._learner: Learner | None = None
         self._load_data()
@@ -110,11 +112,16 @@ class Session:
             engine_settings(recipe, self.devices, checkpoint, self.processor),
             self.devices.engines,
             self.images,
-            start_timeout_s=rollout.start_timeout_s,
-            timeout_s=rollout.timeout_s,
+            patience=Patience(rollout.start_timeout_s, rollout.silence_s, rollout.timeout_s),
+            dealing=recipe.dealing,
+            log=self.reporter.log,
         )
         self._resources.callback(self.pool.close)
         self.reporter.event("worker", f"{rollout.engines} rollout worker(s) started")
+        self.state.register("policy", self.pool)
+        self._proved = self.pool.version if self.state.position else -1  # its proof is recorded
+        self.course = Course(recipe.rl.iterations if recipe.rl else 0)
+        self.state.register("course", self.course)
         self._resources.callback(self.close_learner)
         self.publisher = Publisher(
             pool=self.pool,
@@ -129,8 +136,10 @@ class Session:
         )
 
     def _record_proof(self, version: int, groups: Sequence[Group], agreement: Agreement) -> None:
-        with self.reporter.timer("record"):
-            self.responses.write("proof", version, groups, agreement.logprobs)
+        if version > self._proved:
+            with self.reporter.timer("record"):
+                self.responses.write("proof", version, groups, agreement.logprobs)
+            self._proved = version
 
     def __enter__(self) -> Session:
         return self
@@ -153,6 +162,20 @@ class Session:
         prompt = render_prompt(self.processor, self.images, problem, instruction)
         check_fit(problem, len(prompt.token_ids), self.recipe.rollout)
         return prompt
+
+    def stream(self) -> Stream:
+        """What RL samples."""
+        rl, rollout = self.recipe.rl, self.recipe.rollout
+        assert rl is not None
+        phases = Phases(
+            problems=rl.problems_per_iteration,
+            iterations=rl.iterations,
+            phase_tokens=rollout.phase_tokens or rollout.max_response_tokens,
+            max_age=rollout.max_age,
+            max_model_tokens=rollout.max_model_tokens,
+            max_staleness=rl.max_staleness,
+        )
+        return Stream(self.pool, self.processor, self.render, self.sampling, phases)
 
     def learner(self, checkpoint: str) -> Learner:
         """The learner with the weights of a checkpoint folder: the one that is open, where it was
@@ -180,6 +203,7 @@ class Session:
 
     def close_learner(self) -> None:
         """End the learner's processes, where it is open."""
+        self.pool.bring_up = None
         if self._learner:
             self._learner.close()
         self._learner = None

@@ -7,6 +7,7 @@ torch here: whether a run can go on is known before anything heavy is imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ MAY_CHANGE = frozenset(
         "rollout.gpu_memory_share",
         "rollout.kv_cache_gib",
         "rollout.start_timeout_s",
+        "rollout.silence_s",
         "rollout.timeout_s",
         "learner.workers",
         "learner.tokens_per_microbatch",
@@ -48,6 +50,7 @@ MAY_CHANGE = frozenset(
         "rl.evaluate_every",
         "rl.benchmarks_every",
         "rl.checkpoint_every",
+        "sft.checkpoint_every",
     }
 )
 """Keys of the recipe that a resumed run may have otherwise: where and how fast it runs, and how
@@ -71,14 +74,23 @@ class Position:
     """Where a run stands, as a checkpoint's `state.json` says."""
 
     folder: Path
-    """`checkpoints/sft`, or `checkpoints/iteration_<N>` with the learner's sharded state."""
+    """`checkpoints/sft`, or `checkpoints/sft_step_<N>` or `checkpoints/iteration_<N>` with the
+    ranks' sharded state."""
     iteration: int
-    """RL iterations done; 0 after the warm-up."""
+    """RL iterations done; 0 after the warm-up and inside it."""
+    step: int = 0
+    """Of the warm-up, where it is not done: steps that are."""
     state: dict[str, Any] = field(default_factory=dict)
     """What each registered name left."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file of the folder."""
+    skipped: tuple[str, ...] = ()
+    """Checkpoints that lie further and are damaged, with what is wrong."""
 
     def __str__(self) -> str:
-        return f"after RL iteration {self.iteration}" if self.iteration else "after the warm-up"
+        if self.iteration:
+            return f"after RL iteration {self.iteration}"
+        return f"after step {self.step} of the warm-up" if self.step else "after the warm-up"
 
 
 class RunState:
@@ -99,34 +111,79 @@ class RunState:
         if self.position and name in self.position.state:
             owner.load_state_dict(self.position.state[name])
 
-    def save(self, folder: Path, iteration: int) -> None:
-        """Complete a checkpoint's folder."""
-        state = {name: owner.state_dict() for name, owner in self._owners.items()}
-        write_position(Position(folder, iteration, state))
+    def snapshot(self) -> dict[str, Any]:
+        """What every owner would leave now."""
+        return {name: owner.state_dict() for name, owner in self._owners.items()}
+
+    def save(
+        self, folder: Path, iteration: int, state: dict[str, Any] | None = None, *, step: int = 0
+    ) -> None:
+        """Complete a checkpoint's folder.
+
+        Args:
+            state: a `snapshot`; None: one of now.
+            step: of the warm-up, where it goes on.
+        """
+        write_position(Position(folder, iteration, step, state or self.snapshot()))
+
+
+class Course:
+    """How many iterations the run was planned with when it began: learning rates follow it, also
+    where a resumed run makes more."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def state_dict(self) -> dict[str, Any]:
+        """The plan."""
+        return {"iterations": self.iterations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep to the plan of the run that goes on."""
+        self.iterations = state["iterations"]
 
 
 def write_position(position: Position) -> None:
     """Complete a checkpoint's folder."""
     values = asdict(position)
-    del values["folder"]
-    write_json(position.folder / STATE_FILE, values)
+    del values["folder"], values["skipped"]
+    write_json(position.folder / STATE_FILE, values | {"files": _sizes(position.folder)})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = [file for file in folder.iterdir() if file.is_file() and file.name != STATE_FILE]
+    return {file.name: file.stat().st_size for file in sorted(files)}
+
+
+def _read_position(folder: Path, skipped: Sequence[str]) -> Position:
+    position = Position(folder, **read_json(folder / STATE_FILE), skipped=tuple(skipped))
+    found = _sizes(folder)
+    for name, size in position.files.items():
+        if found.get(name) != size:
+            raise ValueError(f"{name} has {found.get(name, 0)} bytes and was written with {size}")
+    return position
 
 
 def find_position(folder: RunFolder) -> Position | None:
-    """The furthest whole checkpoint of a run, if it has one.
+    """The furthest whole checkpoint of a run, if it has one; `skipped` names those that are damaged
+    and lie further.
 
     Raises:
-        ValueError: its state.json is damaged.
+        ValueError: all that the run has are damaged.
     """
     candidates = [*reversed(folder.rl_checkpoints()), folder.stage_weights(SFT_STAGE)]
+    candidates += reversed(folder.sft_checkpoints())
+    damaged: list[str] = []
     for checkpoint in candidates:
         if (checkpoint / STATE_FILE).is_file():
             try:
-                return Position(checkpoint, **read_json(checkpoint / STATE_FILE))
-            except TypeError as error:
-                raise ValueError(
-                    f"{checkpoint / STATE_FILE}: {error}; remove {checkpoint}"
-                ) from None
+                return _read_position(checkpoint, damaged)
+            except (TypeError, ValueError) as error:
+                damaged.append(f"{checkpoint / STATE_FILE}: {error}")
+    if damaged:
+        raise ValueError(
+            f"no checkpoint is whole: {'; '.join(damaged)}; overwrite=true starts anew"
+        )
     return None
 
 

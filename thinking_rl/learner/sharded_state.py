@@ -1,0 +1,59 @@
+"""Weights and an optimizer's moments as every rank holds them: written and read by all together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
+from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
+
+
+def save_state(
+    folder: str | Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Write the float32 weights, and the optimizer's moments where one is given, sharded (torch
+    DCP); collective.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    try:
+        save_sharded(_state(model, optimizer), checkpoint_id=str(folder))
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
+        raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
+
+
+def load_state(
+    folder: str | Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Read what `save_state` wrote, also with another number of ranks; collective.
+
+    Raises:
+        ValueError: the checkpoint is missing, incomplete, or of another model.
+    """
+    state = _state(model, optimizer)
+    try:
+        load_sharded(state, checkpoint_id=str(folder))
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
+        raise ValueError(
+            f"{folder}: not a checkpoint that this model can continue from: {error}"
+        ) from error
+    set_model_state_dict(model, state["model"])
+    if optimizer:
+        set_optimizer_state_dict(model, optimizer, state["optimizer"])
+
+
+def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    state: dict[str, Any] = {"model": get_model_state_dict(model)}
+    if optimizer:
+        state["optimizer"] = get_optimizer_state_dict(model, optimizer)
+    return state
