@@ -138,14 +138,14 @@ def learn(
     """The optimizer steps of an iteration; `probe` is looked at before and after them."""
     rl, planned = session.recipe.rl, session.course.iterations
     assert rl is not None
-    before = learner.policy_scores(probe)
+    before = learner.scores(probe, learner.settings.temperature)
     found = surprise(before)
     if said := reason(found, session.recipe.rollout.temperature):
         session.reporter.event("sampling", said)
         session.reporter.log(said)
     rates = learning_rates(rl, iteration, planned, rl.epochs * len(batch))
     steps = learner.train(batch, rates, rl.tau_at(iteration, planned))
-    after = learner.policy_scores(probe)
+    after = learner.scores(probe, learner.settings.temperature)
     return step_metrics(steps) | {
         "steps_not_finite": len(rates) - len(steps),
         "surprise_gap": found.gap,

@@ -140,7 +140,7 @@ def scored(rank, world_size, settings, rendezvous):
     learner = Rank(settings, rank, world_size, rendezvous)
     row = pack_row([make(config, 1, 12)])
     logits = learner.model(input_ids=row.input_ids[None]).logits[0].detach()
-    at = learner.policy_scores([row], IMAGES), learner.logprobs([row], IMAGES)
+    at = learner.scores([row], IMAGES, settings.temperature), learner.scores([row], IMAGES)[0]
     dist.destroy_process_group()
     return logits.numpy(), row.positions.numpy(), row.input_ids.numpy(), at
 

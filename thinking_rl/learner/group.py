@@ -75,16 +75,13 @@ class RankActor:
         """Not in the constructor, whose errors Ray gives as text alone."""
         self.rank = Rank(settings, rank, world_size, rendezvous)
 
-    def logprobs(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
-        return self.rank.logprobs(rows, fetch(images))
-
     def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:
         self.rank.begin_iteration(minibatches, fetch(images))
 
-    def policy_scores(
-        self, rows: Sequence[TrainingRow], images: Images
+    def scores(
+        self, rows: Sequence[TrainingRow], images: Images, temperature: float
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        return self.rank.policy_scores(rows, fetch(images))
+        return self.rank.scores(rows, fetch(images), temperature)
 
     def step(
         self, index: int, num_sequences: int, num_tokens: int, learning_rate: float, tau: float
@@ -156,32 +153,22 @@ class Learner:
         chosen = [[conversations[i] for i in row] for row in rows]
         return [pack_row(row, prompt_once=True) for row in chosen]
 
-    def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """Log-probabilities of each conversation's tokens in the loss, at temperature 1."""
-        dealt, answers = self._ask("logprobs", conversations)
-        return self._by_conversation(conversations, dealt, answers)
-
-    def policy_scores(
-        self, conversations: Sequence[Conversation]
+    def scores(
+        self, conversations: Sequence[Conversation], temperature: float = 1.0
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For each conversation log-probabilities of its tokens in the loss, and entropies of where
-        they come from, under the policy that is trained."""
-        dealt, answers = self._ask("policy_scores", conversations)
-        kinds = [
-            self._by_conversation(conversations, dealt, kind) for kind in zip(*answers, strict=True)
-        ]
-        return list(zip(*kinds, strict=True))
-
-    def _ask(
-        self, method: str, conversations: Sequence[Conversation]
-    ) -> tuple[list[list[list[int]]], list[Any]]:
-        """How conversations are dealt, and what each rank answers about its rows."""
+        they come from, with the logits divided by `temperature`."""
         dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
             rows = self._pack(conversations, share)
-            calls.append(getattr(actor, method).remote(rows, self.images.shared(hashes_of(rows))))
-        return dealt, self._wait(calls, "compute log-probs")
+            images = self.images.shared(hashes_of(rows))
+            calls.append(actor.scores.remote(rows, images, temperature))
+        answers = self._wait(calls, "compute log-probs")
+        kinds = [
+            self._by_conversation(conversations, dealt, kind) for kind in zip(*answers, strict=True)
+        ]
+        return list(zip(*kinds, strict=True))
 
     def _by_conversation(
         self,

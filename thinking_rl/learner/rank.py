@@ -102,27 +102,20 @@ class Rank:
         self._references: list[list[torch.Tensor | None]] = []
         self._images: Mapping[str, ImagePatches] = {}
 
-    def logprobs(
-        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
-    ) -> list[torch.Tensor]:
-        """Log-probabilities [R] of each row's tokens in the loss under the model itself
-        (temperature 1), on the CPU.
-
-        Args:
-            images: patches by hash, of the rows' images at least.
-        """
-        return logprobs(self.model, rows, images, self.device)
-
-    def policy_scores(
-        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
+    def scores(
+        self,
+        rows: Sequence[TrainingRow],
+        images: Mapping[str, ImagePatches],
+        temperature: float = 1.0,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they
-        come from, under the policy that is trained (the settings' temperature), on the CPU.
+        come from, on the CPU.
 
         Args:
             images: patches by hash, of the rows' images at least.
+            temperature: what the logits are divided by: that of the settings makes the model the
+                policy that is trained.
         """
-        temperature = self.settings.temperature
         return scores(self.model, rows, images, self.device, temperature=temperature)
 
     def begin_iteration(
@@ -141,7 +134,15 @@ class Rank:
         self._minibatches, self._images = [list(rows) for rows in minibatches], images
         self._references = [[None] * len(self._minibatches[0])]
         for rows in self._minibatches[1:]:
-            self._references.append([*self.policy_scores(rows, images)[0]])
+            logprobs, _ = scores(
+                self.model,
+                rows,
+                images,
+                self.device,
+                with_entropy=False,
+                temperature=self.settings.temperature,
+            )
+            self._references.append([*logprobs])
         if self.settings.reset_optimizer:
             self.optimizers = make_optimizers(self.model, self.settings)
 
@@ -277,17 +278,6 @@ class Rank:
 
     def _kept_optimizers(self) -> Sequence[torch.optim.Optimizer]:
         return [] if self.settings.reset_optimizer else self.optimizers
-
-
-def logprobs(
-    model: KimiVLForConditionalGeneration,
-    rows: Sequence[TrainingRow],
-    images: Mapping[str, ImagePatches],
-    device: torch.device | str,
-) -> list[torch.Tensor]:
-    """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
-    model is sharded."""
-    return scores(model, rows, images, device, with_entropy=False)[0]
 
 
 @torch.no_grad()
