@@ -69,7 +69,7 @@ def short_rl(rl: RL) -> RL:
         update={
             "iterations": ITERATIONS,
             "problems_per_iteration": problems,
-            "steps_per_iteration": min(rl.steps_per_iteration, problems),
+            "responses_per_step": None,
             "evaluate_every": 0,
             "benchmarks_every": 0,
             "checkpoint_every": 1,
