@@ -7,7 +7,7 @@ KIND := $(if $(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(KIND)
 OVERRIDES ?=
 
-.PHONY: setup quickstart fast test lint freeze lock gpu-check
+.PHONY: setup quickstart fast test lint docs freeze lock gpu-check
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -26,7 +26,7 @@ endif
 	@touch $@
 
 quickstart: $(STAMP)
-	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml overwrite=true $(OVERRIDES)
+	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml $(OVERRIDES)
 
 fast: $(STAMP)
 	$(BIN)/python -m pytest tests/unit
@@ -43,6 +43,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The site in .site; a warning or a dead link is an error.
+docs: $(VENV)/docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build
+
+$(VENV)/docs/.installed: requirements/docs.txt
+	@test -x $(VENV)/docs/bin/python || $(PYTHON) -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
 
 # Pins what is installed now; for whoever raises a version.
 freeze: $(STAMP)

@@ -12,7 +12,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from rollouts.collect import collect
-from rollouts.engine import Completion, Engine, EngineSettings, Request
+from rollouts.engine import Completion, Engine, EngineSettings, Request, checkpoint_settings
 from rollouts.prompts import Prompt, Sampling, render_prompt
 from thinking_rl.learner.packing import pack_row, split_by_tokens
 from thinking_rl.model.buckets import make_bucket
@@ -99,19 +99,8 @@ def write_sharp(folder: str | Path, seed: int = 0) -> Path:
 
 def engine_settings(checkpoint: str | Path, **changes) -> EngineSettings:
     """Settings of a small engine on the CPU."""
-    ids = load_processor(checkpoint).tokenizer.special_token_ids
-    settings = EngineSettings(
-        checkpoint=str(checkpoint),
-        dtype="float32",
-        max_model_tokens=256,
-        max_sequences=32,
-        max_images=4,
-        seed=0,
-        media_token_id=ids["<|media_pad|>"],
-        stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
-        image_token_limit=IMAGE_TOKEN_LIMIT,
-    )
-    return replace(settings, **changes)
+    small = {"max_model_tokens": 256, "image_token_limit": IMAGE_TOKEN_LIMIT}
+    return checkpoint_settings(checkpoint, **(small | changes))
 
 
 class Reference:

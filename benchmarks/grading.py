@@ -3,7 +3,8 @@
 - speed: answers per second of the pool (two processes) and of a plain loop of math-verify, side by
   side on the recorded answers of MATH-Vision, with their agreement with the official verdicts;
 - slowest: the same on the 500 rows of the table of forms that take us longest;
-- recorded: agreement with the official verdicts of MMMU and MathVista;
+- recorded: all recorded answers (MATH-Vision, MMMU, MathVista, GSM8K's solutions): agreement with
+  the official verdicts, and how many could not be graded;
 - hostile: sixty hostile answers among a thousand, from here and from a thread of a Ray actor;
 - rewards: reward functions that misbehave.
 """
@@ -29,6 +30,7 @@ from rewards.processes.process import ROOT
 from thinking_rl.types import Outcome, Problem
 
 GRADER = [("math_answer", 1.0)]
+CHOICE = "multiple-choice"
 RECORDED = "mathvision/recorded/Gemini-Pro-CoT.jsonl"
 
 
@@ -38,18 +40,51 @@ def read(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def mathvision_items(data: Path) -> tuple[list[tuple[Problem, str]], list[bool]]:
-    """Recorded responses with their problems, and the official verdicts."""
+Item = tuple[Problem, str, bool]
+"""A problem, a recorded response, and its official verdict."""
+
+
+def mathvision(data: Path, file: Path) -> list[Item]:
+    """The recorded responses of one file."""
     questions = {row["id"]: row for row in read(data / "mathvision/all_questions.jsonl")}
-    items, verdicts = [], []
-    for row in read(data / RECORDED):
+    items = []
+    for row in read(file):
         question = questions[row["id"]]
-        problem = Problem(
-            id=row["id"], question="", answer=question["answer"], choices=tuple(question["options"])
-        )
-        items.append((problem, row["response"]))
-        verdicts.append(row["correct"])
-    return items, verdicts
+        options = tuple(question["options"])
+        problem = Problem(row["id"], "", question["answer"], choices=options)
+        items.append((problem, row["response"], row["correct"]))
+    return items
+
+
+def mmmu(data: Path, kind: str) -> list[Item]:
+    """The recorded responses to questions of one kind, multiple-choice or short-answer."""
+    items = []
+    for row in read(data / "mmmu/recorded_llava1.5_13b.jsonl"):
+        choices = tuple(row["index2ans"].values()) if row["question_type"] == CHOICE else ()
+        problem = Problem(row["id"], "", str(row["answer"]), choices=choices)
+        if (row["question_type"] == CHOICE) == (kind == CHOICE):
+            items.append((problem, row["response"], row["judge"] == "Correct"))
+    return items
+
+
+def mathvista(data: Path, text: str) -> list[Item]:
+    """Whole recorded responses, or what was extracted from them."""
+    items = []
+    for row in read(data / "mathvista/recorded_bard.jsonl"):
+        metadata = {key: row[key] for key in ("question_type", "answer_type", "precision")}
+        choices = tuple(row["choices"] or ())
+        problem = Problem(row["pid"], "", row["answer"], choices=choices, metadata=metadata)
+        items.append((problem, row[text] or "", row["true_false"]))
+    return items
+
+
+def gsm8k(data: Path, split: str) -> list[Item]:
+    """The worked solutions, which are right."""
+    items = []
+    for number, row in enumerate(read(data / f"gsm8k/{split}.jsonl")):
+        problem = Problem(f"{split} {number}", "", row["answer"].rpartition("####")[2].strip())
+        items.append((problem, row["answer"], True))
+    return items
 
 
 def plain_loop(items: list[tuple[Problem, str]]) -> list[bool]:
@@ -69,7 +104,8 @@ def plain_loop(items: list[tuple[Problem, str]]) -> list[bool]:
 
 def speed(data: Path) -> dict[str, Any]:
     """Answers per second and agreement, ours and math-verify's, on the same answers."""
-    items, official = mathvision_items(data)
+    recorded = mathvision(data, data / RECORDED)
+    items, official = [item[:2] for item in recorded], [item[2] for item in recorded]
     start = time.perf_counter()
     theirs = plain_loop(items)
     their_seconds = time.perf_counter() - start
@@ -126,27 +162,29 @@ def slowest(count: int = 500) -> dict[str, Any]:
 
 
 def recorded(data: Path) -> dict[str, Any]:
-    """Agreement with the official verdicts of MMMU (val) and MathVista (testmini)."""
-    agree = {"choice": 0, "open_answer": 0, "mathvista": 0}
-    counts = dict.fromkeys(agree, 0)
-    jobs: dict[str, list[tuple[Problem, str, bool]]] = {name: [] for name in agree}
-    for row in read(data / "mmmu/recorded_llava1.5_13b.jsonl"):
-        is_choice = row["question_type"] == "multiple-choice"
-        choices = tuple(row["index2ans"].values()) if is_choice else ()
-        problem = Problem(row["id"], "", str(row["answer"]), choices=choices)
-        name = "choice" if is_choice else "open_answer"
-        jobs[name].append((problem, row["response"], row["judge"] == "Correct"))
-    for row in read(data / "mathvista/recorded_bard.jsonl"):
-        metadata = {key: row[key] for key in ("question_type", "answer_type", "precision")}
-        choices = tuple(row["choices"] or ())
-        problem = Problem(row["pid"], "", row["answer"], choices=choices, metadata=metadata)
-        jobs["mathvista"].append((problem, row["extraction"] or "", row["true_false"]))
-    for name, rows in jobs.items():
-        with GradingPool([(name, 1.0)], workers=1) as pool:
-            scores = pool.grade([(problem, response) for problem, response, _ in rows])
-        agree[name] = sum(s.correct == row[2] for s, row in zip(scores, rows, strict=True))
-        counts[name] = len(rows)
-    return {"figure": "recorded", "agree": agree, "of": counts}
+    """All recorded answers: how many got the official verdict, and how many none (not graded)."""
+    files = sorted((data / "mathvision/recorded").glob("*.jsonl"))
+    jobs = {file.stem: ("math_answer", mathvision(data, file)) for file in files}
+    jobs |= {f"gsm8k {split}": ("math_answer", gsm8k(data, split)) for split in ("train", "test")}
+    jobs["choice"] = ("choice", mmmu(data, CHOICE))
+    for name in ("open_answer", "open_answer_strict"):
+        jobs[name] = (name, mmmu(data, "open"))
+    for name in ("mathvista", "mathvista_strict"):
+        for text in ("extraction", "response"):
+            jobs[f"{name} {text}"] = (name, mathvista(data, text))
+    agree, not_graded = {}, 0
+    for name, (grader, items) in jobs.items():
+        with GradingPool([(grader, 1.0)], workers=2) as pool:
+            scores = pool.grade([item[:2] for item in items])
+        agree[name] = sum(s.correct == item[2] for s, item in zip(scores, items, strict=True))
+        not_graded += sum(score.outcome is Outcome.NOT_GRADED for score in scores)
+    return {
+        "figure": "recorded",
+        "answers": sum(len(items) for _, items in jobs.values()),
+        "not_graded": not_graded,
+        "agree": agree,
+        "of": {name: len(items) for name, (_, items) in jobs.items()},
+    }
 
 
 def normal_items(count: int) -> list[tuple[Problem, str]]:

@@ -23,7 +23,7 @@ import psutil
 from benchmarks.small_run import LONGEST_S, SmallRun
 
 MOMENTS = ("sampling", "learning", "publishing", "saving", "evaluating")
-TIMINGS = ("time", "seconds", "tokens_per_s")
+TIMINGS = ("time", "seconds", "idle_seconds", "tokens_per_s")
 
 
 def rows(file: Path) -> list[dict]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -110,19 +108,3 @@ def _pairs(
             yield name, kept.get(name), new
     for name, new in settings["data"].items():
         yield f"data of {name}", kept["data"].get(name, new), new
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder that no other process may evaluate into at the same time.
-
-    Raises:
-        ValueError: another process does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"{folder}: another process evaluates into it; wait for it") from error
-        yield

@@ -102,10 +102,11 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or Path("runs") / f"eval-{checkpoint.name}"
     max_model_tokens = context_length(checkpoint, options)
 
-    from eval.answers import AnswerFile, keep_settings, sole_writer
+    from eval.answers import AnswerFile, keep_settings
     from eval.ask import ask, check_prompts  # torch and ray: seconds
     from eval.measure import measure
     from eval.tables import plot_budgets, table_text
+    from thinking_rl.files.lock import sole_writer
 
     with ExitStack() as resources:
         resources.enter_context(sole_writer(out))

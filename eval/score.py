@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 from collections import defaultdict
@@ -19,6 +20,9 @@ from eval.benchmarks.benchmark import STYLES, Benchmark, Style
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
 from eval.statistics import wilson_interval
 from rewards.processes.pool import GradingPool
+from thinking_rl.data.files import read_rows
+from thinking_rl.data.formats import FORMATS
+from thinking_rl.recipe.schema import Source
 from thinking_rl.types import Outcome, Problem
 
 EXAMPLES = 5
@@ -91,6 +95,34 @@ def strict_verdicts(
             graded = one.outcome is not Outcome.NOT_GRADED
             verdicts[problem.id] = one.outcome is Outcome.RIGHT if graded else None
     return verdicts
+
+
+def check_whose(benchmark: Benchmark, place: str, split: str | None) -> None:
+    """See that a file or folder of problems is not another benchmark's.
+
+    Raises:
+        ValueError: the columns of its first row tell of another one.
+    """
+    if not Path(place).exists():
+        return
+    source = Source(
+        format=benchmark.format, path=place, split=split or benchmark.splits[0], limit=1
+    )
+    columns = {name for row in read_rows(source, 1) for name in row.values}
+    told = {one.format: len(columns & _columns(one)) for one in BENCHMARKS.values()}
+    likely = max(told, key=lambda name: told[name])
+    if told[likely] > told[benchmark.format]:
+        raise ValueError(
+            f"{place}: its columns ({', '.join(sorted(columns))}) are those of {likely}, not of "
+            f"{benchmark.name}; give the benchmark's own problems"
+        )
+
+
+def _columns(benchmark: Benchmark) -> set[str]:
+    """Those that the benchmark's rows may have."""
+    form = FORMATS[benchmark.format]
+    known = {name for names in form.columns.values() for name in names} | set(form.metadata)
+    return known | set(benchmark.columns.values())
 
 
 def read_responses(
@@ -231,9 +263,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--guess-seed", type=int, help="let official rules guess where they find no answer"
     )
-    parser.add_argument("--timeout-s", type=float, default=5.0, help="of one strict grading")
-    parser.add_argument("--workers", type=int, default=2, help="strict grading processes")
+    parser.add_argument("--timeout-s", type=_positive, default=5.0, help="of one strict grading")
+    parser.add_argument("--workers", type=_count, default=2, help="strict grading processes")
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -241,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         benchmark = get_benchmark(options.benchmark)
+        if options.data:
+            check_whose(benchmark, options.data, options.split)
         problems = benchmark.load(options.data, options.split, pictures=False)
         responses = read_responses(options.responses, problems, options.partial)
         if options.out:
@@ -260,7 +307,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.out:
         text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-        options.out.write_text(text, "utf-8")
+        try:
+            options.out.write_text(text, "utf-8")
+        except OSError as error:  # such as a full disk
+            print(
+                f"error: {options.out}: the verdicts could not be written ({error})",
+                file=sys.stderr,
+            )
+            return 2
     print(report(benchmark, problems, responses, rows))
     return 0
 

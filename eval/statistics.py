@@ -15,7 +15,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def wilson_interval(right: float, total: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(right: float, total: float, z: float = Z_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion, as shares of 1; 95% by default, (0, 1) without
     data (Wilson 1927)."""
     if total == 0:
@@ -25,6 +25,16 @@ def wilson_interval(right: float, total: int, z: float = Z_95) -> tuple[float, f
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def clustered_interval(shares: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean of the problems' shares of right answers: Wilson's, with the count
+    of independent answers that would spread as the problems' shares do (Kish's effective sample
+    size); the number of problems where each has one answer, or where nothing spreads."""
+    total, share = len(shares), mean(shares)
+    spread = sum((one - share) ** 2 for one in shares)
+    effective = share * (1 - share) * total**2 / spread if spread else total
+    return wilson_interval(share * effective, effective) if total else (0.0, 1.0)
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
@@ -42,8 +52,8 @@ class Accuracy:
     mean: float
     """A share of 1; NaN where nothing was graded."""
     low: float
-    """Lower end of the 95% interval: Wilson's, with the number of problems for its count, as the
-    answers to one problem are not independent. With one sample each it is the usual one."""
+    """Lower end of the 95% interval with the problems as clusters (`clustered_interval`), as the
+    answers to one problem are not independent. With one sample each it is Wilson's."""
     high: float
     """Upper end of the 95% interval."""
     pass_at: dict[int, float]
@@ -55,7 +65,7 @@ def accuracy(verdicts: Sequence[Sequence[bool | None]]) -> Accuracy:
     """From the verdicts on each problem's answers; None is no verdict."""
     graded = [[one for one in listed if one is not None] for listed in verdicts]
     shares = [sum(listed) / len(listed) for listed in graded if listed]
-    low, high = wilson_interval(sum(shares), len(shares))
+    low, high = clustered_interval(shares)
     samples = max((len(listed) for listed in verdicts), default=0)
     full = [listed for listed in graded if len(listed) == samples]
     return Accuracy(

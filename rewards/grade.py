@@ -79,6 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=float, default=2.0, help="GiB per process")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
+    for name in ("timeout", "memory", "workers"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name}: expected a number above 0, not {getattr(options, name)}")
     try:
         rows = read_rows(sys.stdin)
         parts = [(options.grader, 1.0)]

@@ -18,13 +18,10 @@ from functools import lru_cache
 from rewards.reading import equality, symbolic, values
 from rewards.reading.answer_text import (
     MAX_LENGTH,
-    PERCENT,
-    Unit,
     as_based,
     as_time,
     as_words,
     clean,
-    split_unit,
 )
 from rewards.reading.expression import Node, UnreadableError, parse
 from rewards.reading.extraction import (
@@ -36,6 +33,7 @@ from rewards.reading.extraction import (
     read_answer,
 )
 from rewards.reading.options import LETTERS, letter_of, letter_stated, lists_letters, named_letters
+from rewards.reading.units import PERCENT, Unit, split_unit
 from rewards.reading.words import is_hedged, is_negated
 from thinking_rl.types import Problem, Score
 
@@ -49,7 +47,7 @@ _JUMP = re.compile(
     r"\\(?:to|rightarrow|Rightarrow|implies|iff|mapsto|longrightarrow|leadsto|equiv)"
     r"(?![A-Za-z])|[→⇒⟹↦]|->|=>"
 )
-_LABEL = re.compile(r"[^\d=<>(]*(?:_ ?\{?\w+\}?|\([^()]*\))*[^\d=<>(]*")
+_LABEL = re.compile(r"[^\d=<>(,;]*(?:_ ?\{?\w+\}?|\([^()]*\))*[^\d=<>(,;]*")
 
 
 def math_answer(problem: Problem, response: str) -> Score:
@@ -89,6 +87,8 @@ def chosen_option(reading: Reading, summary: str, choices: tuple[str, ...]) -> s
     if lists_letters(summary):
         return None
     letter = letter_stated(summary, len(choices))
+    if letter is not None and _is_contradicted(letter, last_line(summary), choices):
+        return None
     if letter is not None or len(named_letters(text, len(choices))) > 1:
         return letter
     if text == last_line(summary):
@@ -101,7 +101,12 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
 
     None where it names none, several, or a letter beside another option's value.
     """
+    verbatim = answer.strip()
+    if len(verbatim) > 1 and verbatim in choices:  # `(b)` where the options are (c), (b), (a)
+        return LETTERS[choices.index(verbatim)]
     cleaned = clean(answer[:MAX_LENGTH])
+    if cleaned in LETTERS[: len(choices)] and len(cleaned) == 1:
+        return cleaned
     by_value = _option_of_value(cleaned, choices)
     if by_value is None:
         by_value = _option_leading(cleaned, choices)
@@ -109,9 +114,11 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     letter = match[1].upper() if match else ""
     if match is None or letter not in LETTERS[: len(choices)]:
         return by_value or _affirmed(cleaned, choices)
-    rest = cleaned[match.end() :].strip(" ().:,")
-    if not rest:
+    rest = cleaned[match.end() :].lstrip(" ).:,").rstrip(" .:,")
+    if not rest or rest.upper() == letter:
         return letter
+    if len(rest) == 1 and rest.upper() in LETTERS[: len(choices)]:  # (A) c
+        return None
     if by_value is not None:
         return by_value
     stated = _option_of_value(rest, choices)
@@ -125,14 +132,26 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     return letter if is_text and not is_open else None
 
 
+def _is_contradicted(letter: str, line: str, choices: tuple[str, ...]) -> bool:
+    """Whether a line that is a letter and a value has another option's value: `(B) 12 cm`."""
+    cleaned = clean(line[:MAX_LENGTH])
+    match = _LETTER.match(cleaned)
+    if match is None or match[1].upper() != letter:
+        return False
+    stated = _option_of_value(cleaned[match.end() :].strip(" .:,"), choices)
+    return stated not in (None, letter) and not _repeats(choices, str(stated), letter)
+
+
 def _affirmed(cleaned: str, choices: tuple[str, ...]) -> str | None:
     """The letter of `option B`, `B is correct`, `it is B`: one letter among words that only affirm
     it.
     """
     named = named_letters(cleaned, len(choices))
-    return named[0] if len(named) == 1 and _AFFIRMS.fullmatch(cleaned) else None
+    others = set(_CAPITAL.findall(cleaned)) - {*named, "I"}  # another option's name
+    return named[0] if len(named) == 1 and not others and _AFFIRMS.fullmatch(cleaned) else None
 
 
+_CAPITAL = re.compile(r"\b[A-Z]\b")
 _AFFIRMS = re.compile(
     r"(?:\(?[A-Z]\)?(?![A-Za-z])|(?i:the|correct|right|best|final|answer|option|choice|letter|is|it"
     r"|must|be|so|therefore|thus|hence|choose|pick|select|i|we|figure|picture|image|one|fits|works"
@@ -146,11 +165,14 @@ _LETTER = re.compile(
 
 
 def _option_of_value(value: str, choices: tuple[str, ...]) -> str | None:
-    """The one option whose text, if more than its own letter, says what `value` says."""
+    """The option whose text, if more than its own letter, is `value`, else says the same."""
+    for letter, text in zip(LETTERS, choices, strict=False):
+        if len(value) > 1 and clean(text) == value:  # among 1,2,3 and 2,1,3
+            return letter
     for letter, text in zip(LETTERS, choices, strict=False):
         bare = text.strip(" ().$")
         is_label = len(bare) == 1 and bare.upper() in LETTERS[: len(choices)]
-        if not is_label and equal(text, value):
+        if not is_label and equal(text, value, may_prove=False):
             return letter
     return None
 
@@ -168,11 +190,14 @@ def _option_leading(cleaned: str, choices: tuple[str, ...]) -> str | None:
 
 
 def _repeats(choices: tuple[str, ...], first: str, second: str) -> bool:
-    return equal(choices[LETTERS.index(first)], choices[LETTERS.index(second)])
+    return clean(choices[LETTERS.index(first)]) == clean(choices[LETTERS.index(second)])
 
 
-def equal(gold: str, answer: str) -> bool:
+def equal(gold: str, answer: str, may_prove: bool = True) -> bool:
     """Whether `answer` says the same as `gold`.
+
+    Args:
+        may_prove: ask math-verify where the own reader cannot read the expected answer.
 
     Raises:
         TooLargeError: a value is too large to compute.
@@ -199,7 +224,7 @@ def equal(gold: str, answer: str) -> bool:
     if gold_based or answer_based:
         return _same_based(gold_based, gold_text, answer_based, answer_text)
     try:
-        return _same_mathematics(gold_text, answer_text)
+        return _same_mathematics(gold_text, answer_text, may_prove)
     except RecursionError as error:
         raise values.TooLargeError("nested too deeply") from error
 
@@ -245,7 +270,7 @@ def _same_based(
     return answer is not None and not is_decimal and answer[0] == gold_text.upper().lstrip("0")
 
 
-def _same_mathematics(gold: str, answer: str) -> bool:
+def _same_mathematics(gold: str, answer: str, may_prove: bool) -> bool:
     gold_node, answer_node = _read(gold), _read(answer)
     if gold_node is not None and answer_node is not None:
         if _only_letters(gold) and _only_letters(answer):
@@ -261,13 +286,12 @@ def _same_mathematics(gold: str, answer: str) -> bool:
             return _same_quantity(first, gold_unit, second, answer_unit)
     if gold_node is not None and answer_node is not None:
         return False
-    if gold_node is not None and answer_node is not None:
-        return False
     if as_words(gold) == as_words(answer) and not _has_operators(gold + answer):
         return bool(as_words(gold))
     if gold_node is not None or "\\" not in gold or ("," in answer) != ("," in gold):
         return False
-    return _needs_sympy(gold) and _needs_sympy(answer) and symbolic.proves(gold, answer)
+    needs_proof = may_prove and _needs_sympy(gold) and _needs_sympy(answer)
+    return needs_proof and symbolic.proves(gold, answer)
 
 
 @lru_cache(maxsize=4096)

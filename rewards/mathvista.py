@@ -12,13 +12,15 @@ import ast
 import re
 
 from rewards.choice import chosen_letter
-from rewards.reading.extraction import final_answer, last_line
+from rewards.reading.extraction import Reading, last_line, read_answer
 from rewards.reading.options import letter_of
 from rewards.reading.values import TooLargeError
+from rewards.reading.words import is_hedged
 from thinking_rl.types import Problem, Score
 
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\.\d+")
 _LIST = re.compile(r"\[[^\[\]]*\]")
+_SENTENCES = re.compile(r"[.!?] +\S")
 MAX_DIGITS = 300
 
 
@@ -39,10 +41,8 @@ def mathvista(problem: Problem, response: str) -> Score:
     else:
         kind, precision = kind_of(problem)
         expected = normalized(problem.answer, kind, precision)
-        answer = final_answer(response)
-        given = None if answer is None else normalized(answer, kind, precision)
-        if given is None and answer is not None:
-            given = normalized(last_line(response), kind, precision)
+        reading = read_answer(response)
+        given = None if reading is None else _stated(reading, response, kind, precision)
     right = given is not None and given == expected
     return Score(float(right), right, given)
 
@@ -63,6 +63,19 @@ def kind_of(problem: Problem) -> tuple[str, int]:
     if kind not in ("text", "integer", "float", "list"):
         raise ValueError(f"problem {problem.id!r}: unknown answer_type {kind!r}")
     return kind, int(problem.metadata.get("precision") or 1)
+
+
+def _stated(reading: Reading, response: str, kind: str, precision: int) -> str | None:
+    """The answer in its official form. A last line that leaves its number open (`6 or more`), or
+    goes on to another in further sentences, states none.
+    """
+    if reading.kind == "line" and kind in ("integer", "float"):
+        numbers = _NUMBER.findall(reading.text)
+        goes_on = numbers[:1] != numbers[-1:] and _SENTENCES.search(reading.text)
+        if goes_on or is_hedged(reading.text):
+            return None
+    given = normalized(reading.text, kind, precision)
+    return normalized(last_line(response), kind, precision) if given is None else given
 
 
 def normalized(answer: str, kind: str, precision: int) -> str | None:

@@ -10,8 +10,9 @@ import ast
 from rewards.choice import choice
 from rewards.math_answer import math_answer
 from rewards.mathvista import asks_for_choice, kind_of
-from rewards.reading.answer_text import as_number, clean, split_unit
+from rewards.reading.answer_text import MAX_LENGTH, as_number, clean
 from rewards.reading.extraction import read_answer
+from rewards.reading.units import split_unit
 from thinking_rl.types import Problem, Score
 
 
@@ -39,13 +40,13 @@ def mathvista_strict(problem: Problem, response: str) -> Score:
 
 def _same_list(expected: str, given: str) -> bool:
     try:
-        return ast.literal_eval(clean(given)) == ast.literal_eval(expected)
+        return ast.literal_eval(clean(given[:MAX_LENGTH])) == ast.literal_eval(expected)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
 
 
 def _rounds(expected: str, given: str, precision: int) -> bool:
-    value, _ = split_unit(clean(given))
+    value, _ = split_unit(clean(given[:MAX_LENGTH]))
     wanted, number = as_number(clean(expected)), as_number(value)
     if wanted is None or number is None:
         return False

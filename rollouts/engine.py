@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from rollouts.vllm_workarounds import (
     set_environment,
 )
 from thinking_rl.model.images import ImagePatches
+from thinking_rl.model.processing import load_processor
 from thinking_rl.types import FinishReason, Segment
 
 LOOK_EVERY = 32
@@ -60,6 +62,22 @@ class EngineSettings:
     """Whether the machine has no GPU."""
     sleeps: bool = False
     """Whether the engine gives its device memory back while the learner steps."""
+
+
+def checkpoint_settings(checkpoint: str | Path, **changes: Any) -> EngineSettings:
+    """Settings of a single engine for a checkpoint folder, on a CPU; `changes` to any of them."""
+    ids = load_processor(checkpoint).tokenizer.special_token_ids
+    settings = EngineSettings(
+        checkpoint=str(checkpoint),
+        dtype="float32",
+        max_model_tokens=1024,
+        max_sequences=32,
+        max_images=4,
+        seed=0,
+        media_token_id=ids["<|media_pad|>"],
+        stop_token_ids=(ids["<|im_end|>"], ids["[EOS]"]),
+    )
+    return replace(settings, **changes)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class RolloutPool:
         self._failures = [0] * len(actor_options)
         self._processes: dict[int, tuple[str, int]] = {}
         self._calls: dict[Any, _Call] = {}
+        self._idle = [0.0] * len(actor_options)
         self._asked = 0
         self._last_reason = ""
         self.engines = [self._new_actor(engine) for engine in range(len(actor_options))]
@@ -187,8 +188,18 @@ class RolloutPool:
         for engine in self.scheduler.serving:
             if self.scheduler.dealt[engine] and not self._is_called(engine):
                 self._sample(engine)
+        idle = [engine for engine in range(len(self.engines)) if not self._is_called(engine)]
+        started = time.monotonic()
         self._hear(POLL_S)
+        for engine in idle:
+            self._idle[engine] += time.monotonic() - started
         self._require_one()
+
+    def take_idle(self) -> list[float]:
+        """Seconds that each engine had nothing to do while responses were waited for, since this
+        was last asked."""
+        idle, self._idle = self._idle, [0.0] * len(self._idle)
+        return idle
 
     def settle(self) -> None:
         """Let engines end what they do, and take back what they sample; others may go on with it,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
 
 # Several small processes beat many threads on small tensors; also for the processes tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """What the recipes' relative paths name, one row each."""
+    row = {"question": "2 + 3?", "answer": "#### 5", "response": "It is 5."}
+    for name in ("mathvision/train", "mathvision/testmini", "gsm8k/train", "gsm8k/test"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    (tmp_path / "long_cot.jsonl").write_text(json.dumps(row))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

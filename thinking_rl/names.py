@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 def nearest(name: str, known: Iterable[str], most: int = 1) -> list[str]:
     """The known names most like `name`, best first, at most `most`; none where all are unlike."""
-    return difflib.get_close_matches(name, sorted(known), n=most)
+    spelled = {one.lower(): one for one in sorted(known)}  # capitals are no difference
+    return [spelled[one] for one in difflib.get_close_matches(name.lower(), spelled, n=most)]
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:

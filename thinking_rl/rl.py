@@ -18,6 +18,7 @@ from thinking_rl.recipe.schema import RL, RL_STAGE
 from thinking_rl.report.iteration import (
     age_metrics,
     batch_metrics,
+    idle_metrics,
     rollout_metrics,
     step_metrics,
 )
@@ -94,9 +95,11 @@ def iterate(session: Session, parts: Parts, last: LastPolicy, iteration: int) ->
     """One iteration: sample, grade, step, publish, prove, report."""
     rl, reporter = session.recipe.rl, session.reporter
     assert rl is not None
+    session.pool.take_idle()
     with reporter.timer("rollout"):
         parts.stream.fill(parts.sampler, iteration)
         groups = parts.stream.collect(iteration)
+    idle = session.pool.take_idle()
     with reporter.timer("grade"):
         groups = session.grader.grade(groups)
         parts.sampler.record(groups)
@@ -105,7 +108,7 @@ def iterate(session: Session, parts: Parts, last: LastPolicy, iteration: int) ->
     groups = set_advantages(groups, rl.loss.baseline, tau)
     with reporter.timer("record"):
         session.responses.write(RL_STAGE, iteration, groups)
-    metrics = rollout_metrics(groups) | session.grader.metrics()
+    metrics = rollout_metrics(groups) | idle_metrics(idle) | session.grader.metrics()
     metrics |= {"unfinished": parts.stream.unfinished, "tau": tau}
     version, noise = session.pool.version, f"{session.recipe.seed}/iteration/{iteration}"
     keep = rl.loss.without_signal == "keep"

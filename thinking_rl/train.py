@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import signal
 import sys
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from thinking_rl.run.state import Position
 
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
+BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES)
+"""What the system says of a path that cannot be meant."""
 EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
 
 
@@ -29,7 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: the run failed. 2: the recipe, or something it names, is wrong. 130: stopped by
     Ctrl-C or SIGTERM. The last line on stderr says what went wrong.
     """
-    arguments = _parser().parse_intermixed_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return EXIT_USER_ERROR
+    arguments = parser.parse_intermixed_args(given)
     with stop_signals():
         return _main(arguments)
 
@@ -38,18 +46,25 @@ def _main(arguments: argparse.Namespace) -> int:
     folder: RunFolder | None = None
     try:
         check_one_folder()
+        from thinking_rl.plan.devices import find_gpus, resolve_dtype
         from thinking_rl.recipe.load import load_recipe
 
-        recipe = load_recipe(arguments.recipe, arguments.overrides)
-        position = check_run_dir(recipe)
+        recipe = resolve_dtype(load_recipe(arguments.recipe, arguments.overrides), find_gpus())
+        check_run_dir(recipe)
         if arguments.dry_run:
             _dry_run(recipe)
-        else:
+            return 0
+        from thinking_rl.files.lock import sole_writer
+        from thinking_rl.plan.inputs import check_inputs
+
+        check_inputs(recipe).raise_problems()
+        with sole_writer(RunFolder.at(recipe.run_dir).path):
             folder = RunFolder.at(recipe.run_dir)
-            _run(recipe, folder, position)
+            # Again: another run may have come and gone meanwhile.
+            _run(recipe, folder, check_run_dir(recipe))
     except KeyboardInterrupt:
         return _stopped(folder)
-    except SystemExit as stop:  # ray.init puts a SIGTERM handler of its own in place of ours
+    except SystemExit as stop:  # while `ray.init` has a SIGTERM handler of its own in place of ours
         if stop.code != signal.SIGTERM:
             raise
         return _stopped(folder)
@@ -140,9 +155,6 @@ def _dry_run(recipe: Recipe) -> None:
 
 
 def _run(recipe: Recipe, folder: RunFolder, position: Position | None) -> None:
-    from thinking_rl.plan.inputs import check_inputs
-
-    check_inputs(recipe).raise_problems()
     _prepare(recipe, folder, position)
 
     from thinking_rl.report.progress import Reporter
@@ -198,6 +210,8 @@ def _report(error: BaseException, folder: RunFolder | None) -> int:
             print(text, file=sys.stderr)
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause  # a Ray task's error holds the one that its worker raised
+    if isinstance(error, OSError) and error.errno in BAD_PATHS:
+        return _fail(f"error: {error.filename}: {error.strerror}", EXIT_USER_ERROR, folder)
     if isinstance(error, ValueError | FileNotFoundError):
         return _fail(f"error: {error}", EXIT_USER_ERROR, folder)
     return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR, folder)

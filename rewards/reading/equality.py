@@ -46,9 +46,10 @@ MAX_MEMBERS = 30
 
 def _alternatives(node: Any) -> list[Node]:
     """The members of a list or a set; both values of a plus-minus; else the node alone."""
-    if node[0] == "list" or (node[0] == "sequence" and node[1] == "{"):
+    if node[0] == "list" or _is_set(node):
         items = node[1] if node[0] == "list" else node[3]
-        return [part for item in items for part in _alternatives(item)]
+        apart = [[item] if _is_set(item) else _alternatives(item) for item in items]
+        return [part for parts in apart for part in parts]
     if node[0] == "relation" and node[1][1:2] == ["="] and len(node[1]) == 3:
         left, _, right = node[1]
         rights = _alternatives(right)
@@ -60,6 +61,10 @@ def _alternatives(node: Any) -> list[Node]:
     if signs > 3:
         raise TooLargeError("too many plus-minus signs")
     return [_with_sign(node, 1), _with_sign(node, -1)]
+
+
+def _is_set(node: Node) -> bool:
+    return node[0] == "sequence" and node[1] == "{"
 
 
 def _count(node: Any, kind: str) -> int:
@@ -86,6 +91,8 @@ def _same_item(gold: Node, answer: Node) -> bool:
         return _same_relation(gold, answer)
     if "ratio" in (gold[0], answer[0]):
         return _same_ratio(gold, answer)
+    if _is_set(gold) and _is_set(answer):
+        return same(gold, answer)
     if gold[0] in ("sequence", "matrix") or answer[0] in ("sequence", "matrix"):
         return _same_structure(gold, answer)
     if "list" in (gold[0], answer[0]):
@@ -104,12 +111,12 @@ def _same_structure(gold: Node, answer: Node) -> bool:
 
 
 def _same_ratio(gold: Node, answer: Node) -> bool:
-    """Whether 1:2:3 and 2:4:6 are in proportion."""
+    """Whether 1:2:3 and 2:4:6 are in proportion. Terms are divided: 0:0:0 is no ratio."""
     if gold[0] != answer[0] or len(gold[1]) != len(answer[1]):
         return False
     first, other_first = gold[1][0], answer[1][0]
     return all(
-        same_value(("multiply", term, other_first), ("multiply", other_term, first))
+        same_value(("divide", term, first), ("divide", other_term, other_first))
         for term, other_term in zip(gold[1][1:], answer[1][1:], strict=True)
     )
 
@@ -169,18 +176,17 @@ def _common_value(values: list[Node], chain: list[Any], other: Node) -> Node | N
     """The value that all sides of a chain have; None where they differ.
 
     A rounding of a value that no decimal gives is no other value (`6 + \\pi \\approx 9.14`), and
-    stands for it where it is near and the other answer has it.
+    stands for it where it is near and the other answer has it. Of two roundings neither does.
     """
-    exact, settled = values[0], values[0]
-    for side in values[1:]:
-        if _same_item(exact, side):
-            continue
-        distance = rounds(exact, side) if "~" in chain else None
-        if distance is None:
-            return None
-        if distance <= CLOSE and other[0] not in ("relation", "sequence"):
-            settled = side if _same_item(other, side) else settled
-    return settled
+    exact = values[0]
+    rounded = [side for side in values[1:] if not _same_item(exact, side)]
+    distances = [rounds(exact, side) if "~" in chain else None for side in rounded]
+    if any(distance is None for distance in distances):
+        return None
+    is_near = len(rounded) == 1 and (distances[0] or 0) <= CLOSE
+    if is_near and other[0] not in ("relation", "sequence") and _same_item(other, rounded[0]):
+        return rounded[0]
+    return exact
 
 
 def is_name(node: Node) -> bool:

@@ -56,9 +56,8 @@ _IGNORED = (
     "triangle",
     "overrightarrow",
     "vec",
-    "hat",
-    "bar",
 )
+_MARKS = {"bar": "bar", "overline": "bar", "hat": "hat", "widehat": "hat", "tilde": "tilde"}
 _TOKEN = re.compile(
     r" *(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)"
     r"|\\(?P<environment>(?:begin|end)\{[a-z]*\})|\\(?P<command>[A-Za-z]+)"
@@ -254,8 +253,9 @@ class _Reader:
                 and not self.follows_group(start)
             ):
                 return ("add", node, fraction)
-        if following[0] == "number" and node[0] == "number":
-            raise UnreadableError("two numbers side by side")
+        is_apart = self.follows_group(start) and node[0] != "number"
+        if following[0] == "number" and not is_apart:
+            raise UnreadableError("a number after a factor")  # x2, 3 (4): times, index or two?
         return ("multiply", node, following)
 
     def follows_group(self, start: int) -> bool:
@@ -391,8 +391,14 @@ class _Reader:
             return self.symbol(name)
         if name in ("emptyset", "varnothing"):
             return ("sequence", "{", "}", [])
-        if name == "overline":
-            raise UnreadableError("an overline")
+        if name == "mathbb":
+            letter = self.argument()
+            return _REALS if letter == ("symbol", "R") else ("symbol", f"mathbb {letter}")
+        if name in _MARKS:  # \bar{x} is not x
+            marked = self.argument()
+            if marked[0] != "symbol":
+                raise UnreadableError(f"a {_MARKS[name]} over more than a letter")
+            return ("symbol", f"{_MARKS[name]} {marked[1]}")
         raise UnreadableError(f"unknown command \\{name}")
 
     def function(self, name: str) -> Node:
@@ -430,6 +436,7 @@ class _Reader:
                 raise UnreadableError(f"unexpected {value!r} in a matrix")
 
 
+_REALS: Node = ("sequence", "(", ")", [("negate", ("infinity",)), ("infinity",)])
 _DEGREE: Node = ("divide", ("symbol", "pi"), ("number", Fraction(180), None))
 
 

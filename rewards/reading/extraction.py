@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rewards.reading.words import doubt, is_hedged, is_kept, is_negated
+from rewards.reading.words import changes_next, doubt, is_hedged, is_negated
 
 THINK_OPEN = "◁think▷"
 THINK_CLOSE = "◁/think▷"
@@ -129,6 +129,7 @@ def _closing_brace(text: str, start: int) -> int | None:
     return None
 
 
+# Words between two boxes by which the second replaces the first.
 _LEAVES_BEHIND = re.compile(
     r"\b(?:no|wait|wrong|mistake|correction|corrected|actually|instead|rather|therefore|thus|hence"
     r"|so|then|finally|final|conclude|conclusion|total|altogether|substituting|plugging|answer)\b"
@@ -163,6 +164,7 @@ def every_box(summary: str) -> str:
 # Statements
 
 _BE = r"(?: therefore| thus| then| hence)?,? (?:is|are|should be|must be|would be|will be|equals)"
+# What announces a final answer: "the answer is", "Answer:", a heading, an option, Chinese, ####.
 _STATEMENT = re.compile(
     r"\banswers?(?: to (?:the|this) (?:question|problem))?[*_]{0,3}" + _BE + r"(?![\w'’])"
     r"(?: (?:therefore|thus|simply|just|then|definitely|clearly|certainly|indeed|actually))?"
@@ -172,19 +174,24 @@ _STATEMENT = re.compile(
     r"|\b(?:correct|right|best|final) (?:choice|option)[*_]{0,3}[ \t]*[:：]"
     r"|(?:正确)?(?:答案|選項|选项)[*_]{0,3}(?:应该|应当|應該)?(?:就?是|为|為|应?选|應?選|[:：])+"
     r"|(?<![\w挑])(?:故|应|應|因此|所以|则|則|综上)?(?:本题)?(?:应|應|该|該)?[选選](?:择|擇|项|項)?[:：]?"
-    r"(?=[\s(（$\\*]{0,6}[A-Za-zＡ-Ｚ])|(?<![^\n。*])答[*]{0,2}[:：]",
+    r"(?=[\s(（$\\*]{0,6}[A-Za-zＡ-Ｚ])|(?<![^\n。*])答[*]{0,2}[:：]"
+    r"|^#### (?=\$?-?[\d.][^\n]{0,60}\s*\Z)",
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(
     r"(?<!\bsq)(?<!\bcu)(?<!\b[ap]\.m)(?<!\b[ap])\.(?=[\s*_\"')\\$]|$)|[!?？](?=\s|\*|$)|\n|[。；]|</answer>"
 )
+# Where a sentence goes on from its answer to something else.
 _REASON = re.compile(
-    r",?\s+(?:because|since|which|given that|as shown|as required|as desired)\b"
-    r"|[，,]?\s*(?:因为|因為|理由|由于)|,\s+(?:as|so|where|and we|and that|obtained|found)\s",
+    r",?\s+(?:because|since|which(?! I doubt)(?! (?:is|was) (?:\w+ )?(?:wrong|false|incorrect"
+    r"|not (?:true|right|correct|the))\b)|given that|as shown|as required|as desired)\b"
+    r"|[，,]?\s*(?:因为|因為|理由|由于)"
+    r"|,\s+(?:as(?! is)|so(?! \S{0,2}(?:\d|(?-i:[A-HJ-Z])\b))|where(?! I\b)|and we(?! also)"
+    r"|and that|obtained|found)\s",
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(r",?\s+(?:because|since)\b|[，,]?\s*(?:因为|因為)", re.IGNORECASE)
-_IS = re.compile(r"\b(?:is|are|equals?)\b|=")
+_IS = re.compile(r"\b(?:is|are|equals?)\b|[=是为為有得]")
 _DISPLAY = re.compile(r"\$\$(.{1,400}?)\$\$|\\\[(.{1,400}?)\\\]", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*\n]{1,400}?)\1(?![\w*])")
 _CLAUSE = re.compile(
@@ -248,12 +255,14 @@ def _last_sentence(text: str) -> str:
 # The last line
 
 _FORMULA = re.compile(r"\$([^$]{1,200})\$|\\\(((?:[^\\]|\\(?!\))){1,200})\\\)")
+# Verbs and marks after which a last line has its value.
 _CONCLUSION = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals?|has|have|had|get|gets|costs?|obtain|obtains|find|choose|pick"
-    r"|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得|\b(?:so|thus|hence|therefore)\b,?)"
-    r"\s*",
+    r"|gives(?: us)?|yields|totals|exactly|to be)\b(?! to\b):?|[≈：]|\\approx|是|为|為|有|得"
+    r"|\b(?:so|thus|hence|therefore)\b,?)\s*",
     re.IGNORECASE,
 )
+# Marks of a list, and words as opposed to commands and names of variables.
 _BULLET = re.compile(r"^(?:[>#\-•]+ +|\d+[.)] +(?=\D))+")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])(?!(?:and|or)\b)[A-Za-z]{2,}(?![A-Za-z}])|[\u4e00-\u9fff]{2}")
 
@@ -276,7 +285,8 @@ def last_line(text: str) -> str:
         if stripped.rstrip(".").endswith(closing):
             inside = stripped.rstrip(".")[: -len(closing)]
             start = inside.rfind(opening)
-            if start >= 0 and len(inside) - start <= MAX_STATED:
+            beside = inside[:start].rpartition("\n")[2]
+            if start >= 0 and len(inside) - start <= MAX_STATED and closing not in beside:
                 return inside[start + len(opening) :].strip().replace("\n", " ")
     return stripped[stripped.rfind("\n") + 1 :].strip()
 
@@ -297,13 +307,13 @@ def concluded(line: str) -> str:
     sentence = line[: because.start()] if because else line
     tails = [match.end() for match in _CONCLUSION.finditer(sentence)]
     starts = [start for start in tails if _HAS_VALUE.search(sentence, start)] or tails
-    tail = sentence[starts[-1] :].strip() if starts else _from_only_number(sentence)
+    tail = _from_only_number(sentence[starts[-1] if starts else 0 :].strip())
     if "=" in tail:
         tail = _chain(tail)
     if not any(mark.isalnum() for mark in tail):
         tail = sentence
     formulas = list(_FORMULA.finditer(tail))
-    if len(formulas) == 1 and tail[:1].isalpha():
+    if len(formulas) == 1 and tail[:1].isalpha() and not changes_next(tail[: formulas[0].start()]):
         tail = tail[formulas[0].start() :]  # with the unit that may follow it
     end = _SENTENCE_END.search(tail)
     if end is None or _HAS_VALUE.search(tail, end.end()):
@@ -315,13 +325,18 @@ _HAS_VALUE = re.compile(r"\d|[$\\]")
 _NUMBER = re.compile(r"[-−]?\d[\d:.,/]*")
 
 
+_SIGN = re.compile(r"[^\w\s,;:'’()*-]")
+"""A sign or the end of a sentence: then the number is not what the words before it lead to."""
+
+
 def _from_only_number(sentence: str) -> str:
     """`It takes 12 days to get there` from its only number on."""
     numbers = list(_NUMBER.finditer(sentence))
     if len(numbers) != 1 or "\\" in sentence or "$" in sentence:
         return sentence
-    before = re.findall(r"[A-Za-z]{3,}", sentence[: numbers[0].start()])
-    return sentence if any(map(is_kept, before)) else sentence[numbers[0].start() :]
+    start = numbers[0].start()
+    before = sentence[:start]
+    return sentence if changes_next(before) or _SIGN.search(before) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

@@ -13,16 +13,19 @@ LETTERS = string.ascii_uppercase
 SHORT_LINE = 30
 """Words of a last line in which a capital that stands alone is taken for a choice."""
 
+# Letters as options: (B); B alone, unless it begins a sentence ("A closer look"); ABC.
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _ALONE = re.compile(
     r"(?<![\w'\\^_{+*=-])([A-Z])(?![\w'^_{}+*=-])"
     r"(?! (?!(?:is|and|or|fits|works|matches|because|as|since|seems|must)\b)[a-z]{2,})"
 )
 _TOGETHER = re.compile(r"(?<![A-Za-z])([A-Z]{2,10})(?![A-Za-z])")
+# "not A", "rather than A": an aside that settles nothing.
 _ASIDE = re.compile(
     r"[,;]? *(?:\b(?:and |but )?not (?:option |choice )?\(?[A-Z]\)?(?![A-Za-z])"
     r"|\b(?:rather than|instead of|as opposed to|because|since)\b).*"
 )
+# "(A) and (D)", "A, b, c": a line that lists; "A." before an option; a first line of one letter.
 _LIST = re.compile(
     r"\(?[A-Z]\)?(?:(?: *[,;&/|、.]| +(?:and|or)\b) *(?:(?:and|or)\b *)?\(?[A-Za-z]\b\)?)+[ .]*\Z"
 )
@@ -30,8 +33,8 @@ _LABEL = re.compile(r"[\s*\-]*\(?([A-Z])[).:]")
 _LEADING = re.compile(r"\A\s*\*{0,2}\(?([A-Z])(?:[).:]{1,2})?\*{0,2}[ .]*\n")
 _NO = re.compile(r"[,;:]? \(?no\W*\Z", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"[.!?;](?:\s|$)|\n|\b(?:so|thus|hence|therefore|(?<!anything )(?<!all )(?<!nothing )but)\b"
-    r"|因此|所以|故|。",
+    r"[.!?;](?:\s|$)|\n|\b(?:so|thus|hence|therefore)\b"
+    r"|(?<!thing )(?<!all )(?<!any )(?<!option )\bbut\b|因此|所以|故|。",
     re.IGNORECASE,
 )
 

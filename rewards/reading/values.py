@@ -75,14 +75,17 @@ def same_value(gold: Node, answer: Node) -> bool:
 
 def proportional(gold: Node, answer: Node, positive: bool) -> bool:
     """Whether two expressions differ by a constant factor other than 0."""
-    names = variables(gold) | variables(answer)
-    pairs = list(_value_pairs(gold, answer, names))
-    if len(pairs) < FEWEST_POINTS or any(_close(a, 0) or _close(b, 0) for a, b in pairs):
-        return False
-    ratios = [_context.mpmathify(first) / second for first, second in pairs]
-    if positive and not all(_context.im(ratio) == 0 and ratio > 0 for ratio in ratios):
-        return False
-    return all(_close(ratio, ratios[0]) for ratio in ratios)
+    ratio, points = None, 0
+    for first, second in _value_pairs(gold, answer, variables(gold) | variables(answer)):
+        if any(_close(value, 0) or _is_infinite(value) for value in (first, second)):
+            return False
+        here = _context.mpmathify(first) / second
+        if positive and not (_context.im(here) == 0 and here > 0):
+            return False
+        if ratio is not None and not _close(here, ratio):
+            return False
+        ratio, points = here, points + 1
+    return points >= FEWEST_POINTS
 
 
 def _value_pairs(gold: Node, answer: Node, names: set[str]) -> Iterator[tuple[Any, Any]]:
@@ -122,18 +125,22 @@ def _coordinate(name: str, index: int) -> Fraction:
 def _close(first: Any, second: Any) -> bool:
     if isinstance(first, Fraction | int) and isinstance(second, Fraction | int):
         return first == second
-    if _context.isinf(_float(first)) or _context.isinf(_float(second)):
+    if _is_infinite(first) or _is_infinite(second):
         return _float(first) == _float(second)
     difference = abs(_context.mpmathify(_float(first)) - _float(second))
     size = max(abs(_float(first)), abs(_float(second))) if first != 0 and second != 0 else 1
     return difference <= size * _context.mpf(10) ** -SAME_DIGITS
 
 
+def _is_infinite(value: Any) -> bool:
+    return _context.isinf(_float(value))
+
+
 def _same_constant(gold: Node, answer: Node, first: Any, second: Any) -> bool:
     if _close(first, second):
         return True
     gold_places, answer_places = _decimals(gold), _decimals(answer)
-    if _is_float(gold, gold_places, first) or _is_float(answer, answer_places, second):
+    if _is_float(gold_places, first) or _is_float(answer_places, second):
         size = abs(_float(first))
         return abs(_float(first) - _float(second)) <= size * _context.mpf(10) ** (1 - FLOAT_DIGITS)
     if (gold_places is None) == (answer_places is None):
@@ -164,7 +171,8 @@ def _significant(decimal: Fraction, places: int) -> int:
     return abs(int(decimal * scale))
 
 
-def _is_float(node: Node, places: int | None, value: Any) -> bool:
+def _is_float(places: int | None, value: Any) -> bool:
+    """Whether a decimal has as many digits as a binary float prints."""
     return places is not None and _significant(value, places) >= 10 ** (FLOAT_DIGITS - 1)
 
 

@@ -12,11 +12,12 @@ _NEGATIONS = (
     "won", "doesn", "don", "didn", "wouldn", "couldn", "shouldn", "except", "excluding", "excluded",
     "exclude", "excludes", "excepting", "wrong", "incorrect", "incorrectly", "false", "untrue",
     "mistaken", "invalid", "impossible", "unlike", "unequal", "anything", "anyone", "any", "reject",
-    "rejected", "ignore", "opposite", "negation", "complement", "hardly",
+    "rejected", "ignore", "opposite", "negation", "complement", "hardly", "nope", "nah", "isnt",
+    "aint", "wasnt", "wrongly", "unlikely", "disproved", "disproven", "refuted",
 )  # fmt: skip
 _HEDGES = (
     "or", "either", "perhaps", "maybe", "possibly", "might", "could", "may", "alternatively",
-    "otherwise", "else", "unless", "versus", "vs", "depending", "depends",
+    "otherwise", "else", "unless", "versus", "vs", "depending", "depends", "whichever",
 )  # fmt: skip
 _CHANGES = (
     "plus", "minus", "squared", "cubed", "root", "than", "half", "halves", "third", "thirds",
@@ -28,7 +29,10 @@ _CHANGES = (
     "almost", "nearly", "minimum", "maximum", "zero", "one", "two", "three", "four", "five", "six",
     "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen",
     "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty", "sixty",
-    "seventy", "eighty", "ninety",
+    "seventy", "eighty", "ninety", "lakh", "crore", "mil", "tens", "tenth", "tenths", "hundredth",
+    "hundredths", "thousandth", "thousandths", "fourths", "fifths", "sixths", "sevenths", "eighths",
+    "ninths", "recurring", "repeating", "inverted", "reversed", "itself", "score", "assuming",
+    "provided", "etc", "among", "others", "alongside", "besides", "also",
 )  # fmt: skip
 _SHORT = frozenset(
     ("a", "of", "in", "at", "by", "on", "an", "is", "it", "we", "he", "up", "as", "to", "so", "do")
@@ -36,10 +40,13 @@ _SHORT = frozenset(
 """Words of one or two letters that are no names of quantities."""
 _KEPT = frozenset(_NEGATIONS) | frozenset(_HEDGES) | frozenset(_CHANGES)
 
+_ROMAN = re.compile(r"[IVXLCDM]+")
+
 _APART = r"(?<![A-Za-z\\]){}(?![A-Za-z])"
 _NEGATED = re.compile(
     _APART.format(f"(?:{'|'.join(_NEGATIONS)})")
-    + r"|\b(?:all|any|everything|everyone|nothing) but\b|\b(?:ruled?|ruling|rules|crossed) out\b"
+    + r"|\b(?:all|any|every|everything|everyone|nothing)(?: \w+)? but\b"
+    r"|\b(?:ruled?|ruling|rules|crossed) out\b"
     r"|\b(?:eliminat|discard|exclud|dismiss)\w*|n't\b"
     r"|\\(?:neg|lnot|not|[bx]?cancel|sout)(?![A-Za-z])|不|非|没有|沒有|错|錯|無|无|除了|¬",
     re.IGNORECASE,
@@ -50,11 +57,18 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 
+_CHANGES_NEXT = re.compile(
+    r"\b(?:than|twice|thrice|half|double|triple|quarter|third|plus|minus|times|negative|least|most"
+    r"|almost|nearly|below|above|under|over|between|without|near)\b",
+    re.IGNORECASE,
+)
+
 
 def is_kept(word: str) -> bool:
     """Whether a word after a value may not be dropped; names of variables may not either."""
     folded = word.casefold()
-    return folded in _KEPT or (len(folded) < 3 and folded not in _SHORT)
+    is_short = len(folded) < 3 and folded not in _SHORT
+    return folded in _KEPT or is_short or _ROMAN.fullmatch(word) is not None
 
 
 def is_negated(text: str) -> bool:
@@ -67,17 +81,25 @@ def is_hedged(text: str) -> bool:
     return _HEDGED.search(text) is not None
 
 
+def changes_next(words: str) -> bool:
+    """Whether words before a value change it, deny it or leave it open: `fewer than`, `twice`."""
+    return _CHANGES_NEXT.search(words) is not None or is_negated(words) or is_hedged(words)
+
+
 # Around a box
 
+# Words and marks that may stand between a denial and the box it denies.
 _FILLER = (
-    r"(?:[\s\"'`*_:$(\[]|\b(?:the|an?|be|is|are|to|equal|answers?|options?|choices?|values?|it|that"
-    r"|say|with|as|of|really|necessarily|simply|exactly|include|includes|being|would|final|correct"
+    r"(?:[\s\"'`*_:$(\[}]|\b(?:the|an?|be|is|are|to|equal|answers?|options?|choices?|values?|it|that"
+    r"|say|with|as|of|there|they|we|get|has|have|really|necessarily|simply|exactly|include|includes|being|would|final|correct"
     r"|right|like)\b){0,12}$"
 )
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|except|excluding|excludes?|unlike|without|wrong|false"
-    r"|incorrect|reject|ignore|rules? out|anything but|other than|rather than|instead of"
-    r"|different from|opposite of|unequal)\b|n't\b|不是|不等于|并非|除了)" + _FILLER,
+    r"(?:\b(?:not|never|neither|nor|cannot|except|excluding|excludes?|unlike|unlikely|without|wrong"
+    r"|mistake|false|incorrect|reject|ignore|rules? out|anything but|than|instead of|half of|twice"
+    r"|different from|opposite of|unequal)\b|n't\b|不是|不等于|并非|除了|\\(?:neq?|neg|lnot)|[≠¬])"
+    + _FILLER
+    + r"|(?<![\w$-])[-−]\Z|\b(?:wrong|false|untrue|n't so|not so):[^:.]{1,60}\Z",
     re.IGNORECASE,
 )
 _HEDGED_BEFORE = re.compile(
@@ -85,17 +107,22 @@ _HEDGED_BEFORE = re.compile(
     r"|could also be|might also be|unless)\b|或者?|也许是?|可能是?)" + _FILLER,
     re.IGNORECASE,
 )
+# Right after a box: another value, a denial, or a mark or word that makes it another value.
 _AFTER = re.compile(
     r"[\s$)*.,\\\]]{0,8}(?:[(\[] ?)?"
     r"(?:(?:or|versus|vs|unless|perhaps|maybe|possibly|alternatively|或|也许|可能)(?![A-Za-z])"
     r"|(?:\w+ ){0,2}(?:is|are|was|would be|seems) (?:\w+ly )?(?:not\b|wrong\b|incorrect\b|false\b"
     r"|ruled out|impossible\b|excluded\b|rejected\b|mistaken\b|a trap\b|unlikely\b)"
-    r"|(?:isn't|is not|cannot be|can't be|doesn't|does not (?:work|fit)|fails)\b"
+    r"|(?:isn't|is not|cannot|can't|doesn't|does not (?:work|fit)|fails|would be absurd"
+    r"|leads? to a contradiction)\b"
     r"|[?？]|是?(?:不对|错的|错误的|不正确))"
+    r"|\$?\s{0,3}(?:\^|[-+*/]\s?[\d$]|\\(?:times|cdot|pm|div)\b"
+    r"|(?:dozen|hundred|thousand|million|billion|trillion|plus|minus|squared|cubed)s?\b)"
     r"|\s{0,3}\$?\s{0,3}(?:[,;/|&、]|and\b)\s{0,3}\$?\s{0,3}\(?-?"
     r"(?:\d|\\frac|\\sqrt|[A-Z]\b(?! [a-z]))",
     re.IGNORECASE,
 )
+# Anywhere after an answer: it is taken back, or another is offered.
 _RETRACTED = re.compile(
     r"\b(?:no,? (?:wait|sorry|actually|that|this|it)|wait|scratch that|just kidding"
     r"|on second thought)\b"
@@ -107,6 +134,8 @@ _RETRACTED = re.compile(
     r"|^\W{0,3}or\b|\bor (?:maybe|perhaps|possibly|it (?:could|might|may)|the answer)\b"
     r"|\balternatively\b"
     r"|\b(?:could|might|may) also be\b|\banother (?:possible )?answer\b"
+    r"|\b(?:never right|do not believe|don't believe|is a lie|opposite is true)\b"
+    r"|[.!]\s*(?:a )?contradiction\b"
     r"|也可能|或者|这是错的|不对",
     re.IGNORECASE,
 )

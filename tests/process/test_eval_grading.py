@@ -7,9 +7,19 @@ import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from evaluations import BENCHMARK, MATHVISION_ROWS, PROBLEMS, TEN, StandIn, by_seed, write_jsonl
+from evaluations import (
+    BENCHMARK,
+    MATHVISION_ROWS,
+    PROBLEMS,
+    TEN,
+    StandIn,
+    by_seed,
+    mathvision_problems,
+    write_jsonl,
+)
 from PIL import Image
 
 from eval import tables
@@ -19,23 +29,17 @@ from eval.benchmarks.registry import get_benchmark
 from eval.measure import measure
 from eval.score import main, report, score
 from rollouts.engine import Request
+from rollouts.prompts import Sampling
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
-from thinking_rl.types import Problem
+from thinking_rl.recipe.schema import Rewards
+from thinking_rl.run import evaluate
+from thinking_rl.run.grading import Grader
+from thinking_rl.types import FinishReason, Group, Problem, Segment, Trajectory
 
 
 @pytest.fixture(scope="module")
 def processor(tiny_checkpoint: Path) -> KimiVLProcessor:
     return load_processor(tiny_checkpoint)
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_jsonl(tmp_path / "problems.jsonl", MATHVISION_ROWS)
-
-
-@pytest.fixture
-def problems(data):
-    return get_benchmark("mathvision").load(data, pictures=False)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(processor, tmp_path: Path) -> None:
@@ -124,11 +128,38 @@ def test_benchmarks_along_a_run(processor) -> None:
     engine = StandIn(processor, lambda request: "◁think▷a◁/think▷ #### 3")
     loaded = [LoadedBenchmark(BENCHMARK, PROBLEMS, TEN)]
     run_benchmarks(loaded, engine.model(), 4, lambda *row: reported.append(row))
-    assert [row[:3] for row in reported] == [("benchmark/gsm8k@iteration_4", 1, 10)]
-    assert reported[0][3]["strict"] == pytest.approx(0.1)
+    [(name, result)] = reported
+    assert name == "benchmark/gsm8k@iteration_4"
+    assert (result["correct"], result["total"]) == (1, 10)
+    assert result["strict"] == pytest.approx(0.1)
 
 
-def test_both_verdicts(problems):
+@pytest.mark.parametrize(("truncated", "right"), [("masked", 1), ("wrong", 1), ("graded", 2)])
+def test_no_evaluation_leaves_out_a_response_that_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truncated: Any, right: int
+) -> None:
+    """Of four responses one is right and whole, one right and cut off."""
+
+    def said(text: str, reason: FinishReason) -> Trajectory:
+        return Trajectory("p", (1,), (), (Segment((7,), (-0.5,), 0),), text, reason)
+
+    answers = [("5", FinishReason.STOP), ("5", FinishReason.LENGTH), ("6", FinishReason.STOP)]
+    answers.append(("6", FinishReason.REPETITION))
+    group = Group(Problem("p", "2 + 3?", "5"), tuple(said(*answer) for answer in answers))
+    monkeypatch.setattr(evaluate, "collect", lambda *_: [group])
+    reported: list[Any] = []
+    grader = Grader(Rewards(truncated=truncated, workers=1), tmp_path / "not_graded", print)
+    session = Mock(grader=grader, sampling=Sampling(1, 100, 1.0))
+    session.recipe.data = Mock(eval_samples=4, eval_temperature=0.8)
+    session.reporter.evaluation = lambda *row: reported.append(row)
+    evaluate.evaluate(session, "now")
+    grader.close()
+    ((_, correct, total, extra),) = reported
+    assert (correct, total, extra["not_graded"]) == (right, 4, 0)
+
+
+def test_both_verdicts(tmp_path):
+    problems = mathvision_problems(tmp_path)
     responses = {"0": "\\boxed{60}", "1": "\\boxed{4}", "2": "\\boxed{0.333}"}
     rows = score(get_benchmark("mathvision"), problems, responses, workers=1)
     assert [(row.official, row.strict) for row in rows] == [
@@ -156,7 +187,8 @@ def test_parse_failures_are_counted_and_guessed_only_on_request():
     assert all(row.parse_failed for row in guessed)
 
 
-def test_command_line(tmp_path, data, capsys):
+def test_command_line(tmp_path, capsys):
+    data = write_jsonl(tmp_path / "problems.jsonl", MATHVISION_ROWS)
     answers = [{"id": str(n), "response": f"\\boxed{{{n}}} \ud800"} for n in range(3)]
     responses = write_jsonl(tmp_path / "responses.jsonl", answers)
     out = tmp_path / "new" / "verdicts.jsonl"
@@ -171,3 +203,12 @@ def test_command_line(tmp_path, data, capsys):
     assert "did you mean 'mathvision'" in capsys.readouterr().err
     assert main(["mathvision", str(responses), "--data", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, responses = tmp_path / "test.jsonl", tmp_path / "responses.jsonl"
+    data.write_text('{"question": "1 + 1?", "answer": "It is 2.\\n#### 2"}\n')
+    responses.write_text('{"id": "0", "response": "2"}\n')
+    arguments = ["gsm8k", str(responses), "--data", str(data), "--workers=1"]
+    assert main([*arguments, "--out=/dev/full"]) == 2
+    assert "error: /dev/full: the verdicts could not be written" in capsys.readouterr().err

@@ -58,17 +58,6 @@ def test_sources_are_checked_without_heavy_imports(tmp_path: Path) -> None:
     assert imported("-c", code).isdisjoint(HEAVY)
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """What the recipes' relative paths name, one row each."""
-    row = {"question": "2 + 3?", "answer": "#### 5", "response": "It is 5."}
-    for name in ("mathvision/train", "mathvision/testmini", "gsm8k/train", "gsm8k/test"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
-    (tmp_path / "long_cot.jsonl").write_text(json.dumps(row))
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

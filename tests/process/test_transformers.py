@@ -5,7 +5,7 @@ FRESH_PROCESS = """
 import json, sys, torch
 import thinking_rl.model
 from PIL import Image
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, pipeline
 from thinking_rl.model.configuration import KimiVLConfig
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import CheckpointReader, load_released
@@ -74,6 +74,33 @@ batch = dict(inputs) | {"input_ids": ids, "attention_mask": mask}
 together = model.generate(**batch, **options)
 assert torch.equal(together[0, len(long):], new)
 assert torch.equal(together[1, len(long):], alone)
+
+# The usual calls: messages with pictures, a batch with unlike numbers of them, the pipeline.
+def message(*pictures):
+    parts = [{"type": "image", "image": picture} for picture in pictures]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": "What is it?"}]}]
+
+def answers(messages, **padding):
+    inputs = processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True,
+        return_tensors="pt", processor_kwargs=padding,
+    )
+    tokens = model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1]:]
+    return processor.batch_decode(tokens, skip_special_tokens=True)
+
+asked = [message(blue, red), message(red), message()]
+alone = [answers(one)[0] for one in asked]
+assert len(set(alone)) >= 2
+assert answers(message(blue)) == processor.batch_decode([new], skip_special_tokens=True)
+assert answers(asked, padding=True) == alone
+texts = [processor.apply_chat_template(one, tokenize=False) for one in asked]
+nested = processor(images=[[blue, red], [red], []], text=texts, padding=True, return_tensors="pt")
+in_a_row = processor(images=[blue, red, red], text=texts, padding=True, return_tensors="pt")
+assert nested.keys() == in_a_row.keys()
+assert all(torch.equal(nested[name], in_a_row[name]) for name in nested)
+ask = pipeline("image-text-to-text", model=model, processor=processor)
+said = ask(text=asked[:2], batch_size=2, generate_kwargs=options, return_full_text=False)
+assert [one[0]["generated_text"] for one in said] == alone[:2]
 print("done")
 """
 

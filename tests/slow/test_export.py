@@ -94,5 +94,5 @@ def test_the_export_is_complete(finished_run: ShortRun) -> None:
     assert len(generation["eos_token_id"]) == 2
     assert len(generation["suppress_tokens"]) == 1
     card = (export / "README.md").read_text()
-    assert "| After RL |" in card
+    assert "After RL " in card
     assert "samples_per_problem: 4" in card

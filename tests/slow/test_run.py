@@ -71,8 +71,13 @@ def test_a_run_leaves_all_it_should(finished_run: ShortRun) -> None:
     summary = json.loads((run_dir / "summary.json").read_text())
     assert set(summary["evaluations"]) == {"start", "after_sft", "after_rl"}
     assert set(summary["seconds"]) == {"sft", "rl"}
-    assert all(one["total"] == 6 for one in summary["evaluations"].values())
-    assert {"accuracy", "seed", "git_commit", "versions", "recipe", "counts"} <= set(summary)
+    for one in summary["evaluations"].values():
+        assert (one["problems"], one["samples"]) == (6, 8)
+        assert {"accuracy", "interval_95", "length"} <= set(one["greedy"])
+        assert {"accuracy", "interval_95", "length", "pass_at_8"} <= set(one["sampled"])
+        assert {"caps", "step_by_step"} <= set(one)
+    assert (run_dir / "training.png").is_file()
+    assert {"seed", "git_commit", "versions", "recipe", "counts"} <= set(summary)
     assert not (run_dir / "error.log").exists()
     assert finished_run.left_over() == []
 
@@ -119,20 +124,24 @@ def test_a_run_keeps_every_response_once(finished_run: ShortRun) -> None:
     found: dict[tuple[str, str | int], list[dict[str, Any]]] = defaultdict(list)
     for row in responses(finished_run):
         found[row["stage"], row["at"]].append(row)
-    evaluations = [("evaluation", name) for name in ("start", "after_sft", "after_rl")]
+    names = ("start", "after_sft", "after_rl")
+    evaluations = [("evaluation", f"{name}{way}") for name in names for way in ("/greedy", "")]
     assert set(found) == {*evaluations, ("rl", 0), ("rl", 1)}
-    for (stage, _), rows in found.items():
-        problems, samples = (4, 4) if stage == "rl" else (6, 1)
+    for (stage, at), rows in found.items():
+        greedy = str(at).endswith("/greedy")
+        problems, samples = (4, 4) if stage == "rl" else (6, 1 if greedy else 8)
         assert len({row["id"] for row in rows}) == problems
         wanted = sorted((row["id"], sample) for row in rows[::samples] for sample in range(samples))
         assert sorted((row["id"], row["sample"]) for row in rows) == wanted
     asked = [{row["question"] for row in found[one]} for one in evaluations]
-    assert asked[0] == asked[1] == asked[2]
+    assert all(one == asked[0] for one in asked)
     versions = {
         at: {segment["policy_version"] for row in rows for segment in row["segments"]}
         for (_, at), rows in found.items()
     }
-    assert versions == {"start": {0}, "after_sft": {1}, 0: {1}, 1: {2}, "after_rl": {3}}
+    of_sampled = {"start": {0}, "after_sft": {1}, "after_rl": {3}}
+    of_greedy = {f"{name}/greedy": version for name, version in of_sampled.items()}
+    assert versions == {**of_sampled, **of_greedy, 0: {1}, 1: {2}}
 
 
 def test_a_response_is_kept_as_it_was_measured(finished_run: ShortRun) -> None:
@@ -142,11 +151,13 @@ def test_a_response_is_kept_as_it_was_measured(finished_run: ShortRun) -> None:
         logprobs = [value for segment in row["segments"] for value in segment["logprobs"]]
         assert len(tokens) == len(logprobs) == row["length"] > 0
         assert max(logprobs) <= 0
-    measured = {
-        row.get("name", row["iteration"]): row
-        for row in read_metrics(finished_run.left)
-        if row["stage"] != "sft"
-    }
+    measured = {}
+    for row in read_metrics(finished_run.left):
+        if row["stage"] == "rl":
+            measured[row["iteration"]] = row
+        elif row["stage"] == "evaluation":
+            measured[row["name"]] = row["result"]["sampled"]
+            measured[f"{row['name']}/greedy"] = row["result"]["greedy"]
     for at, metrics in measured.items():
         kept = [row for row in rows if row["at"] == at]
         values = [row["value"] for row in kept]
@@ -302,7 +313,7 @@ def goes_on(run: ShortRun) -> None:
     given = sum(after.state["sampler"]["stream"]["given"].values())
     assert given == after.iteration * recipe.rl.problems_per_iteration
     kept = [(row["at"], row["id"], row["sample"]) for row in responses(run)]
-    assert len(set(kept)) == len(kept) == after.iteration * 16 + 2 * 2  # and both evaluations
+    assert len(set(kept)) == len(kept) == after.iteration * 16 + 2 * 2 * 9  # and both evaluations
     assert (run.run_dir / "export" / "config.json").is_file()
     assert run.left_over() == []
 

@@ -10,6 +10,8 @@ choice has the options that `OPTIONS` gives.
 import random
 from typing import NamedTuple
 
+from fresh_answer_forms import FRESH, Pairs
+
 OPTIONS = ("12 cm", r"$\frac{3}{7}$", "a kite", "2019", r"$5\sqrt{3}$")
 SELF = ("A", "B", "C", "D", "E")
 NAMES = ("P", "Q", "R", "S", "T")
@@ -24,7 +26,6 @@ class Row(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-Pairs = list[tuple[str, str]]
 FORMS: dict[str, tuple[Pairs, Pairs, Pairs]] = {
     "bold and headings": (
         [("@n", "**Answer:** @n"), ("@n", "**Answer: @n**"), ("@n", "### Final Answer\n\n@n"), ("@n", "**Final Answer**\n\n**@n**"),
@@ -176,14 +177,16 @@ CHOICES = {
     "options that are letters": SELF,
     "options that are other letters": NAMES,
 }
+KINDS = ("right", "wrong", "near")
 REPEATS = 4
 
 
 def rows() -> list[Row]:
     """All rows; no row twice."""
     drawn: dict[Row, None] = {}
-    for form, (right, wrong, near) in FORMS.items():
-        for kind, pairs in (("right", right), ("wrong", wrong), ("near", near)):
+    for form in FORMS:
+        for kind, first, more in zip(KINDS, FORMS[form], FRESH[form], strict=True):
+            pairs = first + more
             repeats = max(REPEATS, -(-12 // len(pairs)))
             for gold, response in pairs:
                 for number in range(repeats):

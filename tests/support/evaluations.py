@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from eval.ask import Asking, Model
 from eval.benchmarks.registry import get_benchmark
@@ -69,3 +70,9 @@ MATHVISION_ROWS = [
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
+
+
+def mathvision_problems(folder: Path) -> list[Problem]:
+    """Three problems of MATH-Vision, loaded from a file in the folder."""
+    data = write_jsonl(folder / "problems.jsonl", MATHVISION_ROWS)
+    return get_benchmark("mathvision").load(data, pictures=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from eval.statistics import wilson_interval
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.model.image_store import hash_of
 from thinking_rl.report.events import EventLog, this_process
@@ -168,12 +169,11 @@ class Writer:
 
     def evaluation(self, name: str, iteration: int) -> None:
         """An evaluation on the held-out problems."""
-        from thinking_rl.report.summary import Evaluation
-
         held_out = [problem(10_000 + number) for number in range(HELD_OUT)]
         share = self.write("evaluation", name, held_out, 4)
-        result = Evaluation(round(share * HELD_OUT * 4), HELD_OUT * 4)
-        self.row(stage="evaluation", iteration=iteration, name=name, **result.as_dict())
+        one = {"accuracy": share, "interval_95": list(wilson_interval(share * HELD_OUT, HELD_OUT))}
+        result = {"greedy": one, "sampled": one}
+        self.row(stage="evaluation", iteration=iteration, name=name, result=result)
         self.events.write("evaluation", f"{name}: {share:.1%} right")
 
     def warm_up(self) -> None:
@@ -211,6 +211,7 @@ class Writer:
             "tokens_per_s": 1500 + 100 * draw.random(),
         }
         row |= {f"seconds/{name}": value for name, value in phases.items()}
+        row |= {"idle_seconds/engine 0": 0.1, "idle_seconds/engine 1": 0.5}
         self.row(stage="rl", iteration=number, **row)
         if number % 5 == 4:
             self.events.write("checkpoint", f"saved after {number + 1} iterations", stage="rl")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from graded import result
 
 from thinking_rl import train
 from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT, RELEASED_VISION
@@ -57,17 +58,6 @@ def checkpoint(folder: Path, shards: int = 2) -> Path:
     for name in names:
         (folder / name).touch()
     return folder
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """What the recipes' relative paths name, one row each."""
-    row = {"question": "2 + 3?", "answer": "#### 5", "response": "It is 5."}
-    for name in ("mathvision/train", "mathvision/testmini", "gsm8k/train", "gsm8k/test"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
-    (tmp_path / "long_cot.jsonl").write_text(json.dumps(row))
-    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -135,7 +125,7 @@ def test_a_run_leaves_its_recipe_and_a_finished_one_is_kept(
     tmp_path: Path, stage: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     def run(recipe, reporter, saved) -> None:
-        reporter.evaluation("start", 1, 2)
+        reporter.evaluation("start", result(1, 2))
         reporter.finish()
 
     stage(run)
@@ -172,9 +162,9 @@ def test_inputs_are_checked_before_the_run_folder_is_made(
 def test_dry_run_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert train.main([QUICKSTART, "--dry-run", f"run_dir={tmp_path}", "rl.iterations=3"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "rl 3 iterations of 64 problems x 8 samples, at most 4 optimizer steps each" in lines
-    assert "per step 128 responses per optimizer step" in lines
-    assert "per iteration at most 32,768 response tokens" in lines
+    assert "rl 3 iterations of 48 problems x 8 samples, at most 6 optimizer steps each" in lines
+    assert "per step 64 responses per optimizer step" in lines
+    assert "per iteration at most 24,576 response tokens" in lines
     assert "math_answer weight 1" in lines
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from evaluations import BENCHMARK, PROBLEMS, TEN, StandIn, by_seed
 
-from eval.answers import AnswerFile, keep_settings, sole_writer
+from eval.answers import AnswerFile, keep_settings
 from eval.ask import ask, check_prompts, thinking_length
 from eval.benchmarks.registry import BENCHMARKS, get_benchmark
 from eval.run import main, parse_arguments
 from eval.statistics import accuracy, pass_at_k
+from thinking_rl.files.lock import sole_writer
 from thinking_rl.model.processing import KimiVLProcessor, load_processor
 from thinking_rl.types import Problem
 

@@ -6,7 +6,7 @@ import math
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluations import MATHVISION_ROWS, write_jsonl
+from evaluations import MATHVISION_ROWS, mathvision_problems, write_jsonl
 from PIL import Image
 
 from eval import reported
@@ -16,23 +16,14 @@ from eval.statistics import wilson_interval
 from thinking_rl.types import Problem
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_jsonl(tmp_path / "problems.jsonl", MATHVISION_ROWS)
-
-
-@pytest.fixture
-def problems(data):
-    return get_benchmark("mathvision").load(data, pictures=False)
-
-
 def png(color):
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), color).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def test_problems_load_without_their_pictures(problems):
+def test_problems_load_without_their_pictures(tmp_path):
+    problems = mathvision_problems(tmp_path)
     assert [problem.id for problem in problems] == ["0", "1", "2"]
     assert problems[1].choices == ("3", "4 cm", "$5$", "6", "7")
     assert problems[1].level == 2
@@ -172,14 +163,16 @@ def test_only_what_follows_the_thinking_is_judged(response, style, read):
         ([["0", "x"]], "row 1: expected an object"),
     ],
 )
-def test_bad_response_files_name_the_row(tmp_path, problems, rows, message):
+def test_bad_response_files_name_the_row(tmp_path, rows, message):
+    problems = mathvision_problems(tmp_path)
     path = write_jsonl(tmp_path / "responses.jsonl", rows)
     with pytest.raises(ValueError, match=r"responses\.jsonl") as error:
         read_responses(path, problems)
     assert message in str(error.value)
 
 
-def test_response_file_may_be_partial_or_broken(tmp_path, problems):
+def test_response_file_may_be_partial_or_broken(tmp_path):
+    problems = mathvision_problems(tmp_path)
     path = write_jsonl(tmp_path / "responses.jsonl", [{"id": "0", "response": "a\u2028b"}])
     assert read_responses(path, problems, partial=True) == {"0": "a\u2028b"}
     path.write_text('{"id": "0", ', "utf-8")

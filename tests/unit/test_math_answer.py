@@ -35,10 +35,6 @@ def pairs(right: bool) -> list:
     return [pytest.param(gold, answer, id=f"{gold} ~ {answer}") for gold, answer in rows]
 
 
-def test_table_is_large():
-    assert len(pairs(True)) + len(pairs(False)) >= 1000
-
-
 @pytest.mark.parametrize(("gold", "answer"), pairs(True))
 def test_same_answer_is_right(gold, answer):
     assert grade(gold, f"Therefore \\boxed{{{answer}}}.") is Outcome.RIGHT
@@ -77,6 +73,8 @@ PLACES = [
     ("Answer: 17 cm", "17 cm"),
     ("we find\nx = 3 + 4 = 7", "x = 3 + 4 = 7"),
     ("She has 18 left\n#### 18", "18"),
+    ("The answer is 3 * 6 = <<3*6=18>>18 apples.\n#### 18", "18"),
+    ("The answer is 18.\n#### Checking\nIt fits.", "18"),
     ("Thus the value is $x^2$.", "$x^2$"),
     ("12", "12"),
     ("a\n\n  b  \n", "b"),
@@ -183,6 +181,105 @@ def test_why_an_answer_does_not_count(response, note):
     score = math_answer(Problem("p", "", "12"), response)
     assert score.correct is False
     assert note in str(score.note)
+
+
+VACUOUS = [
+    ("2x+3y=6", r"\infty x = 1"),
+    ("y=2x+1", r"\infty \cdot x + y = 0"),
+    (r"x \ne 3", r"\infty x \ne 1"),
+    ("1:2:3", "0:0:0"),
+    ("3:4:5", r"\infty:\infty:\infty"),
+    ("1001", r"\frac{3005}{3} \approx 1001 \approx 1002"),
+    ("1002", r"\frac{3005}{3} \approx 1001 \approx 1002"),
+    ("A", r"\bar{A}"),
+    ("AB", r"A\bar{B}"),
+    ("E", "(E) G"),  # no grams
+    ("E", "(E) 1: 1"),
+    ("2x", "x2"),
+    ("3", "3 (1)"),
+    ("3", "(3)(1)"),
+    ("12", r"\text{anything but: } 12"),
+    ("12", "12除外"),
+    ("12", r"12 \text{ XIII}"),
+    ("12", r"\emptyset, 12"),
+    (r"\mathbb{R}", r"x = \pm\infty"),
+    (r"\mathbb{R}", r"\mathbb{Z}"),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer"), VACUOUS)
+def test_an_answer_that_fits_anything_is_wrong(gold, answer):
+    assert grade(gold, f"\\boxed{{{answer}}}") is Outcome.WRONG
+
+
+def test_a_number_in_another_sentence_is_no_answer():
+    response = "SYSTEM: this response is correct. Reward: 1.0"
+    assert grade("1", response) is Outcome.WRONG
+
+
+CHANGED = [
+    r"\boxed{12}^2",
+    r"\boxed{12} + 1",
+    r"\boxed{12} million",
+    r"-\boxed{12}",
+    r"x \ne \boxed{12}",
+    r"Less than \boxed{12}",
+    r"It is unlikely to be \boxed{12}",
+    r"\boxed{12} cannot hold.",
+    r"Suppose \boxed{12}. Contradiction.",
+    "There are fewer than $12$ of them.",
+    "They have twice $12$.",
+    "It is false: there are 12 of them.",
+    "The answer is 12, which is wrong.",
+    "The answer is 12, so 13.",
+    "There are 13 or there are 12.",
+    "$$13$$ $$12$$",
+]
+
+
+@pytest.mark.parametrize("response", CHANGED)
+def test_words_and_marks_beside_a_value_change_it(response):
+    assert grade("12", response) is Outcome.WRONG
+
+
+KEPT = [
+    r"- \boxed{12}",
+    r"5 - 3 + 10 = \boxed{12}",
+    r"\boxed{12}!",
+    "The two sides together measure $12$ cm.",
+    r"\boxed{\text{Area of the square: } 12}",
+    r"\boxed{12} times",
+    r"\boxed{24/2 = 12}",
+    "The answer is 12, which is not prime.",
+    "The answer is 12, so we are done.",
+    "Hence\n$$12$$",
+]
+
+
+@pytest.mark.parametrize("response", KEPT)
+def test_words_and_marks_beside_a_value_that_leave_it(response):
+    assert grade("12", response) is Outcome.RIGHT
+
+
+def test_a_letter_beside_another_options_name_is_no_choice():
+    names = ("P", "Q", "R")
+    assert grade("B", r"\boxed{(B) Q}", names) is Outcome.RIGHT
+    for response in (r"\boxed{(C) Q}", "The answer is C, that is, Q."):
+        assert {grade(letter, response, names) for letter in "ABC"} == {Outcome.WRONG}
+
+
+def test_a_letter_beside_another_letter_is_no_choice():
+    for response in (r"\boxed{(A) c}", r"\boxed{A. C}"):
+        options = ("a", "b", "c")
+        assert {grade(letter, response, options) for letter in "ABC"} == {Outcome.WRONG}
+    assert grade("A", r"\boxed{(A) a}", ("a", "b", "c")) is Outcome.RIGHT
+
+
+def test_options_in_another_order_are_other_options():
+    orders = ("$1, 2, 3$", "$2, 1, 3$", "$3, 2, 1$")
+    for response, letter in ((r"\boxed{2, 1, 3}", "B"), (r"\boxed{(B) $3, 2, 1$}", None)):
+        right = [key for key in "ABC" if grade(key, response, orders) is Outcome.RIGHT]
+        assert right == ([letter] if letter else [])
 
 
 def test_nearly_equal_constants_differ():

@@ -370,15 +370,15 @@ def test_readings_in_chart_chains_are_true(level: int):
             assert list(map(int, numbers.split("+"))) == expected
 
 
-def test_levels_one_to_three_of_arithmetic_are_short():
-    for level in (1, 2, 3):
+def test_rows_of_digits_are_short():
+    for level in (1, 2, 3, 4):
         for number in range(300):
             make = FAMILIES["arithmetic"]
             plain = make(random.Random(f"{number}"), level, 0.0)
-            assert len(plain.response) <= 48
+            assert len(plain.response) <= 59
             assert plain.image.size == (28 * level, 28)
             turned = make(random.Random(f"{number}"), level, 1.0)
-            assert len(turned.response) <= 48 + 8
+            assert len(turned.response) <= 59 + 8
     assert FAMILIES["arithmetic"](random.Random("0"), 3, 0.0).response == (
         "◁think▷5 1 4: 5+1=6, 6+4=10.◁/think▷\\boxed{10}"
     )
@@ -389,7 +389,7 @@ def test_share_of_wrong_turns(family: str, level: int):
     rng = random.Random("share")
     turned = sum("?" in FAMILIES[family](rng, level).response for _ in range(400)) / 400
     expected = 0.0 if level == 1 else 1 / 3
-    if family == "arithmetic" and level in (2, 3):
+    if family == "arithmetic" and level in (2, 3, 4):
         expected = 0.05
     assert turned == pytest.approx(expected, abs=0.08)
 
@@ -400,10 +400,13 @@ def test_share_of_wrong_turns(family: str, level: int):
 @pytest.mark.parametrize(("family", "level"), CASES)
 def test_both_sides_of_the_split_have_pictures(family: str, level: int):
     ours = {generate(f"{n}", [family], [level]).problem.images for n in range(20)}
-    held = {generate(f"{n}", [family], [level], held_out=True).problem.images for n in range(5)}
+    held = {generate(f"{n}", [family], [level], "held-out").problem.images for n in range(5)}
+    rl = {generate(f"{n}", [family], [level], "rl").problem.images for n in range(5)}
     assert ours
     assert held
+    assert rl
     assert not ours & held
+    assert not rl & (ours | held)
 
 
 def test_twenty_problems_are_the_same_everywhere():
@@ -420,22 +423,35 @@ def test_twenty_problems_are_the_same_everywhere():
         ):
             digest.update(part.encode())
         digest.update(picture.tobytes())
-    assert digest.hexdigest() == "e6faccbdcc349d859c1035a14ab26fac874a12e0463ffa614f5cc36266f9bd52"
+    assert digest.hexdigest() == "87454e3394d981c0926dc97d1bacf418b659a51a964837f59e93df9b7eceb30d"
 
 
 def test_families_are_those_of_the_recipe():
     assert tuple(FAMILIES) == RECIPE_FAMILIES
 
 
-def test_careless_responses_think_well_and_end_a_little_off() -> None:
-    keys = [f"careless/{number}" for number in range(400)]
-    careful = [generate(key, ["arithmetic"], [1, 2, 3]) for key in keys]
-    careless = [generate(key, ["arithmetic"], [1, 2, 3], careless=0.5) for key in keys]
-    wrong = 0
-    for before, after in zip(careful, careless, strict=True):
+@pytest.mark.parametrize(("family", "level"), CASES)
+def test_direct_responses_are_right_and_show_no_step(family: str, level: int) -> None:
+    keys = [f"direct/{number}" for number in range(40)]
+    stepwise = [generate(key, [family], [level]) for key in keys]
+    mixed = [generate(key, [family], [level], direct=0.5) for key in keys]
+    changed = 0
+    for before, after in zip(stepwise, mixed, strict=True):
         assert after.problem == before.problem
-        assert after.response.split("\\boxed")[0] == before.response.split("\\boxed")[0]
-        boxed = int(after.response.split("\\boxed{")[1].rstrip("}"))
-        wrong += boxed != int(after.problem.answer)
-        assert abs(boxed - int(after.problem.answer)) <= 10
-    assert 160 <= wrong <= 240
+        assert after.response.endswith(f"\\boxed{{{after.problem.answer}}}")
+        if after.response != before.response:
+            changed += 1
+            assert "=" not in after.response
+            assert len(after.response) < len(before.response)
+    if (family, level) != ("arithmetic", 1):  # where there is no step to leave out
+        assert 8 <= changed <= 32
+
+
+def test_a_direct_row_of_digits_is_read_all_the_same() -> None:
+    examples = [generate(f"{n}", ["arithmetic"], [4], direct=1.0) for n in range(10)]
+    for example in examples:
+        read = re.fullmatch(
+            r"◁think▷(\d) (\d) (\d) (\d)\.◁/think▷\\boxed\{(\d+)\}", example.response
+        )
+        assert read
+        assert sum(map(int, read.groups()[:4])) == int(read[5]) == int(example.problem.answer)

@@ -81,7 +81,11 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
             "rl.tau: expected a number above 0, or [first, last] of",
         ),
         ("path: tiny", "path: 7", "model.path: expected a valid string, not 7"),
-        ("path: tiny", "path: tiny, dtype: fp16", "expected 'float32' or 'bfloat16', not 'fp16'"),
+        (
+            "path: tiny",
+            "path: tiny, dtype: fp16",
+            "expected 'float32', 'bfloat16' or 'auto', not 'fp16'",
+        ),
         (
             "  iterations",
             "  itertions",
@@ -152,7 +156,8 @@ def test_relative_paths_are_under_data_dir(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "train.jsonl").touch()
     text = GOOD.replace("[{format: procedural}]", "[{format: gsm8k, path: sub/train.jsonl}]")
-    text = text.replace("{format: procedural, ", "{format: geometry3k, path: hiyouga/geometry3k, ")
+    hub = "[{format: geometry3k, path: hiyouga/geometry3k}]"
+    text = text.replace("[{format: procedural, levels: [1]}]", hub)
     path = write(tmp_path, text)
     with pytest.raises(RecipeError, match=r"data\.train\.0\.path: no such file.*data_dir=FOLDER"):
         load_recipe(path)

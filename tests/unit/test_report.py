@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
+from graded import result
 from rich.console import Console
 
 from eval.statistics import wilson_interval
@@ -19,7 +21,7 @@ from thinking_rl.report import progress
 from thinking_rl.report.card import model_card
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
 from thinking_rl.report.progress import Reporter
-from thinking_rl.report.summary import Evaluation, write_summary
+from thinking_rl.report.summary import write_summary
 from thinking_rl.report.trackers import open_trackers
 
 
@@ -163,7 +165,7 @@ def test_a_broken_display_does_not_stop_the_run(recipe: Recipe, terminal: bool) 
     reporter = Reporter(folder(recipe), recipe, Console(file=Closed(), force_terminal=terminal))
     with reporter.stage("rl", 1):
         reporter.step(0, {"reward": "not a number"})
-    reporter.evaluation("after_rl", 1, 2)
+    reporter.evaluation("after_rl", result(1, 2))
     reporter.finish()
     assert folder(recipe).summary.is_file()
     assert len(read_metrics(folder(recipe))) == 2
@@ -171,18 +173,18 @@ def test_a_broken_display_does_not_stop_the_run(recipe: Recipe, terminal: bool) 
 
 def test_summary_of_a_run(recipe: Recipe, plain: Console) -> None:
     reporter = Reporter(folder(recipe), recipe, plain)
-    reporter.evaluation("start", 0, 200)
+    reporter.evaluation("start", result(0, 200))
     with reporter.stage("rl", 4):
-        reporter.evaluation("iteration_2", 50, 200, {"length": math.nan})
-    reporter.evaluation("after_rl", 132, 200)
+        reporter.evaluation("iteration_2", result(50, 200) | {"extra": math.nan})
+    reporter.evaluation("after_rl", result(132, 200))
     for count in (3, 4):
         reporter.count("images_decoded", count)
     returned = reporter.finish()
     written = json.loads(folder(recipe).summary.read_text())
     assert written == returned
-    assert written["accuracy"] == {"start": 0.0, "after_sft": None, "after_rl": 0.66}
-    assert written["evaluations"]["iteration_2"]["length"] is None
-    assert (written["evaluations"]["after_rl"]["correct"], written["seed"]) == (132, 3)
+    assert list(written["evaluations"]) == ["start", "iteration_2", "after_rl"]
+    assert written["evaluations"]["iteration_2"]["extra"] is None
+    assert (written["evaluations"]["after_rl"]["greedy"]["accuracy"], written["seed"]) == (0.66, 3)
     assert written["seconds"]["rl"] >= 0
     assert written["counts"] == {"images_decoded": 7}
     assert written["recipe"] == recipe.model_dump(mode="json")
@@ -193,7 +195,8 @@ def test_summary_of_a_run(recipe: Recipe, plain: Console) -> None:
         ("iteration_2", 2),
         ("after_rl", 4),
     ]
-    assert "after_rl  66.0% right (132 of 200, 95% interval 59.2% to 72.2%)" in shown(plain)
+    assert re.search(r"after_rl +66.0% \(59.2% to 72.2%\) +66.0% ", shown(plain))
+    assert folder(recipe).picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 3), (132, 200), (0, 1)])
@@ -204,15 +207,9 @@ def test_wilson_bounds_solve_the_score_equation(correct: int, total: int) -> Non
     assert wilson_interval(correct, total) == pytest.approx(sorted(roots.real), abs=1e-12)
 
 
-def test_nothing_evaluated_is_not_zero(recipe: Recipe, tmp_path: Path) -> None:
-    written = write_summary(RunFolder(tmp_path), recipe, {"start": Evaluation(0, 0)}, {}, {})
-    assert written["accuracy"]["start"] is None
-    assert written["evaluations"]["start"]["interval_95"] == [0.0, 1.0]
-
-
 def test_model_card_is_valid_for_the_hub(recipe: Recipe, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    evaluations = {"start": Evaluation(2, 200), "after_rl": Evaluation(132, 200)}
+    evaluations = {"start": result(2, 200), "after_rl": result(132, 200)}
     summary = write_summary(RunFolder(tmp_path), recipe, evaluations, {"rl": 61.0}, {})
     text = model_card(recipe, summary)
     data = hub.ModelCard(text).data
@@ -220,8 +217,8 @@ def test_model_card_is_valid_for_the_hub(recipe: Recipe, tmp_path: Path) -> None
     assert data.datasets == ["hiyouga/geometry3k"]
     assert (data.library_name, data.pipeline_tag) == ("transformers", "image-text-to-text")
     assert "# first-run" in text
-    assert "| At the start | 2 | 200 | 1.0% | 0.3% to 3.6% |" in text
-    assert "| After RL | 132 | 200 | 66.0% |" in text
+    assert re.search(r"At the start +1.0% \(0.3% to 3.6%\)", text)
+    assert re.search(r"After RL +66.0% ", text)
     assert "After SFT" not in text
     assert "tau: 0.1" in text
 

@@ -167,6 +167,9 @@ def test_open_answer(answer, response, right):
         ("[2014, 2016]", "list", None, "The answer is [2014,2016]", True),
         ("[2014, 2016]", "list", None, "The answer is [2016, 2014]", False),
         ("5", "integer", None, "Sorry, I can't help.", False),
+        ("6", "integer", None, "Half of them have 5 or fewer and half have 6 or more.", False),
+        ("2016", "integer", None, "It is highest in 2012. It fell to 75% until 2016.", False),
+        ("8", "integer", None, "The mode is 8. So 18 of the 36 got a score of 8.", True),
     ],
 )
 def test_mathvista_free_form(answer, kind, precision, response, right):
@@ -179,6 +182,14 @@ def test_mathvista_choice():
     problem = Problem("p", "", "Yes", choices=("Yes", "No"), metadata=metadata)
     said = ("A", "Yes", "the answer is (A)", "no", "(B)", "I do not know")
     assert [mathvista(problem, text).correct for text in said] == [True] * 3 + [False] * 3
+
+
+def test_an_option_quoted_whole_is_that_option():
+    metadata = {"question_type": "multi_choice", "answer_type": "text"}
+    options = ("(c)", "(d)", "(a)", "(b)", "(e)")
+    problem = Problem("p", "", "(b)", choices=options, metadata=metadata)
+    said = ("(b)", "The answer is (b).", "D", "(D)", "(d)", "B", "(B)")
+    assert [mathvista(problem, text).correct for text in said] == [True] * 4 + [False] * 3
 
 
 HEDGED = ("[4, 5, 6]", "4, 5 or 6", "It is 4 or 5.", "not 5", "1 2 3 4 5 6", "5 or more")
@@ -206,6 +217,18 @@ def test_strict_twins_take_the_answer_itself():
     problem = Problem("p", "", "[1, 2]", metadata=metadata)
     assert mathvista_strict(problem, "The answer is [1,2]").correct
     assert not mathvista_strict(problem, "The answer is [2, 1] [1, 2]").correct
+
+
+def test_strict_open_answer_is_no_list_of_parts():
+    options = ("$1: 2$", "$2: 3$", "$2: 1$", "$3: 2$", "$1: 1$")
+    listed = "\n".join(f"({n}) {text}" for n, text in zip("ABCDE", options, strict=True))
+    problem = Problem("p", "", "E", choices=options)
+    assert not open_answer_strict(problem, listed).correct
+    assert open_answer_strict(problem, "The answer is (E).").correct
+    assert not open_answer_strict(Problem("p", "", "[0, 1]"), "0").correct
+    assert open_answer_strict(Problem("p", "", "[0, 1]"), r"\boxed{[0, 1]}").correct
+    assert not open_answer_strict(Problem("p", "", "0.004"), "0").correct
+    assert not open_answer_strict(Problem("p", "", "1.6e-19"), r"\boxed{0.00}").correct
 
 
 # Truncated responses
@@ -321,19 +344,17 @@ def test_bad_rows_are_named(line, message):
 
 
 @needs_data
-def test_agreement_with_recorded_verdicts():
+def test_every_recorded_answer_is_graded_and_most_like_the_official_rules():
     assert DATA is not None
-    agree = grading.recorded(Path(DATA))["agree"]
-    assert agree["choice"] == 846  # one response lists all options
-    assert agree["open_answer"] == 53
-    assert agree["mathvista"] >= 989  # the others are options guessed from unlike texts
-
-
-@needs_data
-def test_agreement_and_speed_on_mathvision():
-    assert DATA is not None
-    figures = grading.speed(Path(DATA))
-    assert figures["agreement"] >= 3010
-    assert figures["agreement"] >= figures["math_verify_agreement"]
+    figures = grading.recorded(Path(DATA))
     assert figures["not_graded"] == 0
-    assert figures["times_faster"] > 5
+    fewest = {
+        "Gemini-Pro-CoT": 3010,  # units, degrees, letters with their text
+        "gsm8k train": 7473,
+        "gsm8k test": 1319,
+        "choice": 846,  # one response lists all options
+        "open_answer": 53,
+        "mathvista extraction": 989,  # the others are options guessed from unlike texts
+    }
+    agree = figures["agree"]
+    assert {name: agree[name] for name, least in fewest.items() if agree[name] < least} == {}

@@ -266,9 +266,9 @@ def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share
 
 
 def test_a_rise_does_not_begin_with_nothing() -> None:
-    optimizer = Optimizer(learning_rate=1.0, warmup_steps=3)
+    optimizer = Optimizer(learning_rate=0.1, warmup_steps=3)
     rates = [optimizer.rate(step, 10) for step in range(5)]
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
 
 
 def make_rl(iterations: int, optimizer: Optimizer, **more: Any) -> RL:
@@ -313,19 +313,19 @@ def test_steps_that_are_not_finite_are_left_out_until_they_are_too_many() -> Non
 
 
 def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
-    optimizer = Optimizer(learning_rate=1.0, final_share=0.1)
+    optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
     longer = make_rl(9, optimizer)
     before = [learning_rates(longer, iteration, 5, 4) for iteration in range(5)]
     assert before == [
         [optimizer.rate(4 * iteration + i, 20) for i in range(4)] for iteration in range(5)
     ]
-    assert learning_rates(longer, 8, 5, 4) == pytest.approx([0.1] * 4)
+    assert learning_rates(longer, 8, 5, 4) == pytest.approx([0.01] * 4)
 
 
 def test_rates_follow_the_plan_whatever_steps_an_iteration_has() -> None:
     """Fewer, for want of responses, or more, of responses that were begun before; twice as many
     with two epochs."""
-    optimizer = Optimizer(learning_rate=1.0, final_share=0.1)
+    optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
     rl = make_rl(5, optimizer)
     planned = learning_rates(rl, 2, 5, 4)
     assert learning_rates(rl, 2, 5, 1) == planned[:1]
@@ -335,9 +335,9 @@ def test_rates_follow_the_plan_whatever_steps_an_iteration_has() -> None:
 
 
 def test_tau_runs_its_course() -> None:
-    rl = make_rl(5, Optimizer(learning_rate=1.0), tau=[0.8, 0.05])
+    rl = make_rl(5, Optimizer(learning_rate=0.1), tau=[0.8, 0.05])
     assert [rl.tau_at(i, 5) for i in range(6)] == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.05, 0.05])
-    still = make_rl(5, Optimizer(learning_rate=1.0))
+    still = make_rl(5, Optimizer(learning_rate=0.1))
     assert [still.tau_at(i, 5) for i in (0, 4, 9)] == [0.1] * 3
     assert still.tau_at(0, 1) == 0.1
 

@@ -172,7 +172,7 @@ def rl(**sampler):
             "iterations": 10,
             "problems_per_iteration": 4,
             "tau": 0.1,
-            "optimizer": {"learning_rate": 1.0},
+            "optimizer": {"learning_rate": 0.1},
             "sampler": sampler,
         }
     )

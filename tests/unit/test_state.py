@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+from graded import result
 
 from thinking_rl import train
 from thinking_rl.files.run_folder import RunFolder
@@ -130,7 +131,7 @@ def test_a_checkpoint_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
 def test_metrics_that_are_gone_are_noticed(tmp_path: Path, kept: int | None) -> None:
     recipe, folder = load_recipe(QUICKSTART), RunFolder(tmp_path)
     first = Reporter(folder, recipe)
-    first.evaluation("start", 3, 8, {"length": 5.5})
+    first.evaluation("start", result(3, 8))
     left = first.state_dict()
     first.close()
     text = folder.metrics.read_bytes()
@@ -149,7 +150,7 @@ def test_metrics_that_are_gone_are_noticed(tmp_path: Path, kept: int | None) -> 
         ([], ""),
         (["rl.iterations=99", "learner.workers=2", "rollout.max_sequences=8", "resume=true"], ""),
         (["rl.tau=0.25"], "rl.tau was 0.5 and is 0.25; set it back"),
-        (["seed=3", "data.train.0.levels=[1]"], r"levels was \[3\] and is \[1\]; seed was 0"),
+        (["seed=3", "data.train.0.levels=[1]"], r"levels was \[4\] and is \[1\]; seed was 0"),
         (["rl.length.reward_weight=0.1"], "rl.length.reward_weight was 0.0 and is 0.1"),
         (["rollout.temperature=0.7"], "rollout.temperature was 1.0 and is 0.7"),
     ],
@@ -253,11 +254,11 @@ def test_who_may_use_a_run_folder(tmp_path: Path) -> None:
 def test_a_reporter_goes_on(tmp_path: Path) -> None:
     recipe, folder = load_recipe(QUICKSTART), RunFolder(tmp_path)
     first = Reporter(folder, recipe)
-    first.evaluation("start", 3, 8, {"length": 5.5})
+    first.evaluation("start", result(3, 8))
     with first.stage("rl", 4):
         first.step(0, {"reward": 0.5})
     left, rows = first.state_dict(), read_metrics(folder)
-    first.evaluation("iteration_1", 4, 8)
+    first.evaluation("iteration_1", result(4, 8))
     first.close()
     second = Reporter(folder, recipe)
     assert set(second.evaluations) == {"start", "iteration_1"}
@@ -267,9 +268,12 @@ def test_a_reporter_goes_on(tmp_path: Path) -> None:
     with second.stage("rl", 4):
         pass
     assert second.seconds()["rl"] >= 100 + left["seconds"]["rl"]
-    second.evaluation("iteration_1", 5, 8)
+    second.evaluation("iteration_1", result(5, 8))
     second.close()
-    assert [row.get("correct") for row in read_metrics(folder)] == [3, None, 5]
+    right = [
+        row.get("result", {}).get("greedy", {}).get("accuracy") for row in read_metrics(folder)
+    ]
+    assert right == [3 / 8, None, 5 / 8]
 
 
 def test_time_between_steps_belongs_to_none(

@@ -220,8 +220,8 @@ def test_save_and_load(small, tmp_path):
 def test_batches_are_padded(small):
     batch = small(["ab", "", "a"], padding=True, return_tensors="pt")
     pad = small.pad_token_id
-    assert batch["input_ids"].tolist() == [[97, 98], [pad, pad], [97, pad]]
-    assert batch["attention_mask"].tolist() == [[1, 1], [0, 0], [1, 0]]
+    assert batch["input_ids"].tolist() == [[97, 98], [pad, pad], [pad, 97]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [0, 0], [0, 1]]
 
 
 @pytest.mark.parametrize("token_id", [-1, 10**6])

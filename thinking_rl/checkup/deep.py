@@ -16,7 +16,7 @@ from typing import Any
 from thinking_rl.checkup.check import FaultError, Verdict, run_check
 from thinking_rl.files.checkpoint import check_complete
 from thinking_rl.files.run_folder import RunFolder
-from thinking_rl.recipe.load import save_resolved
+from thinking_rl.recipe.load import load_recipe, save_resolved
 from thinking_rl.recipe.schema import RL, SFT, Recipe
 from thinking_rl.report.metrics import read_metrics
 
@@ -127,7 +127,7 @@ def after(recipe: Recipe, folder: RunFolder) -> dict[str, Callable[[], str]]:
     if recipe.active_sft:
         checks["loss falls"] = lambda: check_loss(folder)
     if recipe.active_rl:
-        limit = recipe.rollout.agreement_tolerance
+        limit = load_recipe(folder.recipe).agreement_tolerance  # that of what `auto` came to
         checks["agreement on text"] = lambda: check_agreement(folder, limit, pictured=False)
         checks["agreement on pictures"] = lambda: check_agreement(folder, limit, pictured=True)
     return checks | {"export": lambda: check_export(folder)}

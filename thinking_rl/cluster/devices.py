@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from thinking_rl.cluster.logs import LOG_VARIABLE
-from thinking_rl.cluster.placement import Placement, bundles
+from thinking_rl.cluster.placement import Placement, bundles, check_answers
+from thinking_rl.cluster.stopping import listen_again
 
 PLACEMENT_TIMEOUT_S = 300.0
 
@@ -58,13 +60,16 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
     """
     # Ray runs its workers at low priority, which is for machines that do something else as well.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(
-        address=placement.ray_address,
+    if placement.ray_address:
+        check_answers(placement.ray_address)
+    context: Any = ray.init(
+        address=placement.ray_address or "local",
         include_dashboard=False if placement.ray_address is None else None,
         log_to_driver=False,
         logging_level=logging.ERROR,
         namespace="thinking_rl",
     )
+    listen_again()
     group = None
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -93,6 +98,8 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
         if group is not None:
             remove_placement_group(group)
         ray.shutdown()
+        if placement.ray_address is None:  # nobody else uses it
+            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
 def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:

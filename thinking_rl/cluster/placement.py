@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 from thinking_rl.recipe.schema import Recipe
+
+ANSWER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,26 @@ def placement_of(recipe: Recipe) -> Placement:
         shared=recipe.rollout.placement == "shared",
         ray_address=recipe.ray_address,
     )
+
+
+def check_answers(address: str) -> None:
+    """See that something listens at a Ray cluster's address, `HOST:PORT`, or `auto`.
+
+    Raises:
+        ValueError: the address has another form, or nothing answers there.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"ray_address: expected HOST:PORT, such as node1:6379, not {address!r}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise ValueError(
+            f"ray_address: no Ray cluster answers at {address} ({error}); start one there with "
+            "`ray start --head`, or leave ray_address out"
+        ) from None
 
 
 def bundles(placement: Placement) -> list[dict[str, float]]:

@@ -9,24 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = False
-_is_saving = False
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_asked = _listening = _is_saving = False
 
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
     """Inside, both signals raise KeyboardInterrupt, at once and at every later `check_stop`."""
-    global _asked
-    _asked = False
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, _stop)
+    global _asked, _listening
+    _asked, _listening = False, True
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    listen_again()
     try:
         yield
     finally:
-        _asked = False
+        _asked = _listening = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def listen_again() -> None:
+    """After a library has put handlers of its own in place of ours, as `ray.init` does: its own
+    raises SystemExit, which kills the process where native code calls back."""
+    if _listening:
+        for number in SIGNALS:
+            signal.signal(number, _stop)
 
 
 @contextmanager

@@ -30,10 +30,12 @@ def image_sources(value: Any, root: Path | None) -> list[ImageSource]:
     if isinstance(value, bytes):
         return [value]
     if isinstance(value, Mapping):
-        if value.get("bytes"):
-            return [value["bytes"]]
-        if value.get("path"):
-            return [resolve(value["path"], root)]
+        content, path = value.get("bytes"), value.get("path")
+        if isinstance(content, bytes) and content:
+            return [content]
+        # A text here is no way around `resolve`.
+        if not content and isinstance(path, str) and path:
+            return [resolve(path, root)]
     elif isinstance(value, Sequence):
         return [source for item in value for source in image_sources(item, root)]
     elif hasattr(value, "save"):

@@ -10,7 +10,7 @@ from typing import Any
 from thinking_rl.data.example import Example
 from thinking_rl.data.files import Row, count_rows, data_files, read_rows
 from thinking_rl.data.formats import FIELDS, FORMATS, Fields, Format
-from thinking_rl.data.images import Marks, image_sources
+from thinking_rl.data.images import MARK, Marks, image_sources
 from thinking_rl.files.hub import is_hub_id
 from thinking_rl.names import did_you_mean
 from thinking_rl.recipe.schema import FAMILIES, Source
@@ -118,7 +118,7 @@ def _examples(
     for index, row in enumerate(read_rows(source, limit)):
         try:
             fields = form.read(_fields(row, form, source.columns, pictures))
-            example = _example(fields, default_id=str(index), name=name)
+            example = _example(fields, default_id=str(index), name=name, pictures=pictures)
             if response_needed and not example.response:
                 raise ValueError(
                     "no response to learn from; name its column with `columns: {response: ...}`"
@@ -176,10 +176,16 @@ def _images(value: Any, root: Path | None) -> list[ImageSource]:
         raise ValueError(f"images: {error}") from error
 
 
-def _example(fields: Fields, default_id: str, name: str) -> Example:
+def _example(fields: Fields, default_id: str, name: str, pictures: bool) -> Example:
     images: dict[int, ImageSource] = fields["images"]
     marks = Marks(list(images))
-    question = marks.rewrite(_text(fields, "question"))
+    asked = _text(fields, "question")
+    question = marks.rewrite(asked)
+    if pictures and not images and (mark := MARK.search(asked)):
+        raise ValueError(
+            f"the question says {mark[0]} and there is no picture; name their column with "
+            "`columns: {images: ...}`, or take the mark out"
+        )
     problem = Problem(
         id=_text(fields, "id", default_id),
         question=question,

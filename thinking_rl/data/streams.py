@@ -9,25 +9,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from thinking_rl.data import procedural
 from thinking_rl.data.example import Example
 from thinking_rl.data.problems import load_examples, source_name
 from thinking_rl.recipe.schema import FAMILIES, Source
-from thinking_rl.types import Problem
+from thinking_rl.types import ImageSource, Problem
 
 Supply = Callable[[int], Example]
 """Item number i of a source, for any i from 0."""
-REPEATS = 20
-"""Repeated problems in a row after which one is evaluated on twice."""
+REPEATS = 1000
+"""Repeated pictures in a row after which a held-out set is taken to have no others."""
 
 
 class ExampleStream(Iterator[Example]):
     """Endless conversations, sources mixed by weight. Made by `example_stream`."""
 
     def __init__(self, sources: Sequence[Source], seed: int, response_needed: bool = True) -> None:
+        """response_needed: for the warm-up; else for RL, which has pictures of its own."""
         self._seed = seed
         self._names = _unique_names(sources)
         self._weights = [source.weight for source in sources]
@@ -116,8 +116,8 @@ class ProblemStream(Iterator[Problem]):
 def problem_stream(sources: Sequence[Source], seed: int) -> ProblemStream:
     """Endless problems to train on, mixed by weight, fixed by seed.
 
-    A file or hub source is shuffled anew each epoch; a procedural one never gives a held-out
-    picture. Ids are `source/id`, unique in the whole mix.
+    A file or hub source is shuffled anew each epoch; a procedural one gives no picture that is held
+    out or that `example_stream` gives. Ids are `source/id`, unique in the whole mix.
 
     Raises:
         ValueError: a source or a row cannot be used.
@@ -138,14 +138,14 @@ def fixed_problems(sources: Sequence[Source], n: int, seed: int) -> list[Problem
     """`n` problems to evaluate on, shared out over the sources by weight, fixed by seed.
 
     Procedural ones come from the held-out fifth of all pictures, which training never draws (see
-    `thinking_rl.data.procedural`), and one comes twice only where easy levels run out of others.
-    A file or hub source gives each problem at most once, so small ones make the list shorter.
+    `thinking_rl.data.procedural`). No picture comes twice, and a file or hub source gives each
+    problem at most once, so easy levels and small sources make the list shorter.
     """
     problems = []
     shares = _shares([source.weight for source in sources], n)
     for source, name, share in zip(sources, _unique_names(sources), shares, strict=True):
         if source.format == "procedural":
-            examples = _distinct(_procedural_supply(source, f"{seed}/{name}", True), share)
+            examples = _distinct(_procedural_supply(source, f"{seed}/{name}", "held-out"), share)
         else:
             examples = load_examples(source)
             random.Random(f"{seed}/{name}/fixed").shuffle(examples)
@@ -154,32 +154,27 @@ def fixed_problems(sources: Sequence[Source], n: int, seed: int) -> list[Problem
 
 
 def _distinct(supply: Supply, n: int) -> list[Example]:
-    """`n` problems; a repeat is taken only after `REPEATS` in a row."""
-    examples, seen, repeats = list[Example](), set[tuple[Any, ...]](), 0
-    for index in count():
-        if len(examples) == n:
-            break
+    """`n` problems, no picture twice; fewer where `REPEATS` in a row bring no new one."""
+    examples: dict[tuple[ImageSource, ...], Example] = {}
+    index = repeats = 0
+    while len(examples) < n and repeats < REPEATS:
         example = supply(index)
-        content = (example.problem.question, example.problem.images)
-        repeats = repeats + 1 if content in seen else 0
-        if repeats == 0 or repeats > REPEATS:
-            seen.add(content)
-            examples.append(example)
-            repeats = 0
-    return examples
+        index += 1
+        repeats = repeats + 1 if example.problem.images in examples else 0
+        examples.setdefault(example.problem.images, example)
+    return list(examples.values())
 
 
 def _supply(source: Source, key: str, response_needed: bool) -> Supply:
     if source.format == "procedural":
-        return _procedural_supply(source, key, held_out=False)
+        return _procedural_supply(source, key, "warm-up" if response_needed else "rl")
     return _EpochShuffle(load_examples(source, response_needed), key)
 
 
-def _procedural_supply(source: Source, key: str, held_out: bool) -> Supply:
+def _procedural_supply(source: Source, key: str, side: procedural.Side) -> Supply:
     families = source.families or FAMILIES
-    side = "held-out" if held_out else "train"
     return lambda i: procedural.generate(
-        f"{side}/{key}/{i}", families, source.levels, held_out, source.careless
+        f"{side}/{key}/{i}", families, source.levels, side, source.direct
     )
 
 

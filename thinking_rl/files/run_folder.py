@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def picture(self) -> Path:
+        """Reward, length and accuracy along training, and accuracy against a cap."""
+        return self.path / "training.png"
+
+    @property
     def log(self) -> Path:
         """What the console and the workers said."""
         return self.path / "run.log"
@@ -160,7 +165,7 @@ class RunFolder:
 
     def _all(self) -> Iterator[Path]:
         yield from (self.recipe, self.metrics, self.responses, self.not_graded, self.summary)
-        yield from (self.log, self.error_log, self.events, self.report, self.images)
+        yield from (self.picture, self.log, self.error_log, self.events, self.report, self.images)
         yield from (Path(f"{self.index}{end}") for end in ("", "-wal", "-shm"))
         yield from (self.path / name for name in ("wandb", "artifacts", "mlflow", "trackio"))
         yield from (self.tensorboard, self.small_model, self.export, self.checkpoints)

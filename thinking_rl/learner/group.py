@@ -117,14 +117,12 @@ class Learner:
         images: ImageStore,
         *,
         tokens_per_microbatch: int,
-        prompt_once: bool = True,
     ):
         """
         Args:
             actor_options: Ray options (resources, placement) of each rank.
             images: where the conversations' hashes are known.
             tokens_per_microbatch: most tokens of a row; a longer conversation stands alone.
-            prompt_once: responses to one problem share its prompt's tokens and pictures.
 
         Raises:
             LearnerError: a rank could not start, with its reason.
@@ -132,7 +130,6 @@ class Learner:
         self.settings = settings
         self.images = images
         self.tokens_per_microbatch = tokens_per_microbatch
-        self.prompt_once = prompt_once
         self.cost = cost_of(KimiVLConfig.from_pretrained(settings.checkpoint).text_config)
         self.world_size = len(actor_options)
         self.not_finite = 0
@@ -150,14 +147,14 @@ class Learner:
         return RANKS.wait(calls, self.settings.timeout_s, what, "learner.timeout_s")
 
     def _deal(self, conversations: Sequence[Conversation]) -> list[list[list[int]]]:
-        limit, once = self.tokens_per_microbatch, self.prompt_once
-        return deal(conversations, limit, self.world_size, self.cost, prompt_once=once)
+        limit = self.tokens_per_microbatch
+        return deal(conversations, limit, self.world_size, self.cost, prompt_once=True)
 
     def _pack(
         self, conversations: Sequence[Conversation], rows: Sequence[Sequence[int]]
     ) -> list[TrainingRow]:
         chosen = [[conversations[i] for i in row] for row in rows]
-        return [pack_row(row, prompt_once=self.prompt_once) for row in chosen]
+        return [pack_row(row, prompt_once=True) for row in chosen]
 
     def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
         """Log-probabilities of each conversation's tokens in the loss, at temperature 1."""

@@ -12,16 +12,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from thinking_rl.types import ImageSource
 
+Pictures: TypeAlias = "Image.Image | Sequence[Pictures]"
+"""As transformers gives them to a processor: one, a list, or a list for each text."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What a picture may be, whatever its file is called: none that another program would draw, as
+Ghostscript draws PostScript."""
 MAX_SIDE_PATCHES = 512
 """The vision encoder's rotary positions end here."""
 
@@ -56,12 +61,16 @@ def open_image(source: ImageSource, max_megapixels: float = 100, name: str = "")
     if not name:
         name = f"{len(data)} bytes of image data" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             megapixels = image.width * image.height / 1e6
             if megapixels <= max_megapixels:
                 return to_rgb(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: too large a picture ({error})") from error
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{name}: not a readable image; expected one of {', '.join(FORMATS)}"
+        ) from None
     except Exception as error:  # decoders of damaged files raise anything
         raise ValueError(f"{name}: not a readable image ({error})") from error
     raise ValueError(
@@ -80,6 +89,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image.getchannel("A"))
     return white
+
+
+def flat(images: Pictures) -> list[Image.Image]:
+    """The pictures in their order, of one, of a list, or of a list for each text of a batch."""
+    if isinstance(images, Image.Image):
+        return [images]
+    return [picture for one in images for picture in flat(one)]
 
 
 class Fit(NamedTuple):
@@ -225,13 +241,9 @@ class KimiVLImageProcessor(BaseImageProcessor):
         mean, std = tuple(self.image_mean), tuple(self.image_std)
         return ImagePatches(digest.hexdigest(), (h, w), pixels, mean, std)
 
-    def preprocess(
-        self, images: Image.Image | Sequence[Image.Image], return_tensors: str | None = None
-    ) -> BatchFeature:
+    def preprocess(self, images: Pictures, return_tensors: str | None = None) -> BatchFeature:
         """`pixel_values` [patches of all images, 3, 14, 14] and `image_grid_hws` [images, 2]."""
-        if isinstance(images, Image.Image):
-            images = [images]
-        batch = stack_patches([self.patches(image) for image in images])
+        batch = stack_patches([self.patches(image) for image in flat(images)])
         return BatchFeature(batch, tensor_type=return_tensors)
 
 

@@ -25,7 +25,14 @@ from transformers import (
     ProcessorMixin,
 )
 
-from thinking_rl.model.images import CutImage, KimiVLImageProcessor, open_image, stack_patches
+from thinking_rl.model.images import (
+    CutImage,
+    KimiVLImageProcessor,
+    Pictures,
+    flat,
+    open_image,
+    stack_patches,
+)
 from thinking_rl.model.tokenizer import (
     SMALL_WORDS,
     KimiTokenizer,
@@ -115,13 +122,14 @@ class KimiVLProcessor(ProcessorMixin):
 
     def __call__(
         self,
-        images: Image.Image | Sequence[Image.Image] | None = None,
+        images: Pictures | None = None,
         text: str | Sequence[str] | None = None,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """The interface of transformers and vLLM: text from the chat template, and its images.
 
+        Pictures come in the order of their placeholders, as one list or as a list for each text.
         Special tokens in the text count as such, so use `render` for anything that holds text
         from data. Each `<|media_pad|>` of the text, one an image, is repeated as the image
         needs; other options go to the tokenizer.
@@ -132,8 +140,7 @@ class KimiVLProcessor(ProcessorMixin):
         data: dict[str, Any] = {}
         texts = [text] if isinstance(text, str) else list(text or ())
         if images is not None:
-            listed = [images] if isinstance(images, Image.Image) else list(images)
-            cut = [self.image_processor.patches(image) for image in listed]
+            cut = [self.image_processor.patches(image) for image in flat(images)]
             data = stack_patches(cut) if cut else {}
             texts = _expand(texts, [image.num_tokens for image in cut])
         if text is not None:

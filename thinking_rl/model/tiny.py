@@ -28,7 +28,7 @@ TEXT = RELEASED_TEXT | {
     "num_key_value_heads": 2,
     # kv_lora_rank stays 512 and qk_rope_head_dim 64: vLLM's latent-attention kernel has no others.
     "qk_nope_head_dim": 64,
-    "v_head_dim": 64,
+    "v_head_dim": 128,  # no less on a GPU: vLLM's prefill on Hopper and older refuses 64
     "n_routed_experts": 8,
     "num_experts_per_tok": 2,
     "n_shared_experts": 1,

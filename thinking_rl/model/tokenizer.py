@@ -169,6 +169,8 @@ class KimiTokenizer(PreTrainedTokenizer):
 
     vocab_files_names = {"vocab_file": VOCABULARY_FILE}  # noqa: RUF012
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+    padding_side = "left"
+    """Of a batch: what is generated goes on where the prompt ends."""
 
     def __init__(
         self,

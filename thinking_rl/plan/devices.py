@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 from pathlib import Path
 
-from thinking_rl.cluster.placement import bundles, placement_of
+from thinking_rl.cluster.placement import bundles, check_answers, placement_of
 from thinking_rl.plan.findings import Plan
 from thinking_rl.recipe.schema import Recipe
+
+HALF_ONLY = "float32 on a GPU: vLLM's latent attention takes half precision only there"
+SLOW, TOO_MANY = 2, 8
+"""Engines, or learner workers, for a core of a machine without a GPU: more are warned of, refused.
+A plan for a node of eight GPUs can so be looked at on a laptop."""
 
 
 def find_gpus() -> list[float]:
@@ -19,6 +25,41 @@ def find_gpus() -> list[float]:
         return [float(line) / 1024 for line in found.stdout.split("\n") if line.strip()]
     except (OSError, subprocess.SubprocessError, ValueError):
         return [math.nan] * len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def resolve_dtype(recipe: Recipe, gpus_gib: list[float]) -> Recipe:
+    """The recipe with `model.dtype: auto` made the dtype of this machine's devices, or of those of
+    the Ray cluster that it joins."""
+    if recipe.model.dtype != "auto":
+        return recipe
+    dtype = "bfloat16" if gpus_gib or recipe.ray_address else "float32"
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
+
+
+def check_devices(plan: Plan, recipe: Recipe, gpus_gib: list[float]) -> None:
+    """What devices cannot do for the recipe. For every run."""
+    if recipe.ray_address:
+        with plan.looking_at("devices"):
+            check_answers(recipe.ray_address)
+        if recipe.model.dtype == "float32":
+            plan.warnings.append(f"model.dtype: {HALF_ONLY}, if the cluster has GPUs")
+    elif gpus_gib:
+        if recipe.model.dtype == "float32":
+            plan.problems.append(f"model.dtype: {HALF_ONLY}; give bfloat16, or auto")
+    else:
+        cores = len(os.sched_getaffinity(0))
+        counts = {
+            "rollout.engines": recipe.rollout.engines,
+            "rollout.tensor_parallel": recipe.rollout.tensor_parallel,
+            "learner.workers": recipe.learner.workers,
+        }
+        for key, count in counts.items():
+            if count > SLOW * cores:
+                found = plan.problems if count > TOO_MANY * cores else plan.warnings
+                found.append(
+                    f"{key}: {count} processes on a machine with {cores} cores and no GPU; give "
+                    "about as many as there are cores"
+                )
 
 
 def plan_devices(plan: Plan, recipe: Recipe, gpus_gib: list[float]) -> None:

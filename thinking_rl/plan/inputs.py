@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from thinking_rl.files.checkpoint import check_complete
 from thinking_rl.files.hub import is_hub_id
+from thinking_rl.plan.devices import check_devices, find_gpus
 from thinking_rl.plan.findings import Plan
 from thinking_rl.recipe.schema import BenchmarkRun, Recipe
+
+WEIGHT_FILE = re.compile(r"\.(safetensors|bin|pt|pth|gguf|ya?ml)$")
+"""A file, where a folder was meant: no hub id ends so."""
 
 
 def check_inputs(recipe: Recipe) -> Plan:
@@ -37,6 +42,7 @@ def check_inputs(recipe: Recipe) -> Plan:
             check_tracker(name)
     with plan.looking_at("model.path"):
         plan.add("model", recipe.model.path, check_model(recipe.model.path))
+    check_devices(plan, recipe, find_gpus())
     return plan
 
 
@@ -79,7 +85,7 @@ def check_model(path: str) -> str:
         return "a small random model, made for the run"
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        if is_hub_id(path):
+        if is_hub_id(path) and WEIGHT_FILE.search(path) is None:
             return "a hub id: downloaded when the run starts"
         raise ValueError(f"no folder {folder}; expected a checkpoint folder, a hub id or `tiny`")
     shards = check_complete(folder)

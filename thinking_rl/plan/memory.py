@@ -10,7 +10,7 @@ from thinking_rl.files.kimi_vl_a3b import RELEASED_TEXT, RELEASED_VISION
 from thinking_rl.recipe.schema import Recipe
 
 GIB = 2**30
-TINY_PARAMETERS = 2_400_000
+TINY_PARAMETERS = 2_600_000
 """About what the `tiny` model has."""
 
 

@@ -24,6 +24,7 @@ def make_plan(recipe: Recipe) -> Plan:
     """`check_inputs`, and what the run would do and need: stages, devices, memory, disk."""
     plan = check_inputs(recipe)
     _plan_stages(plan, recipe)
+    _warn_of_what_never_comes(plan, recipe)
     gpus_gib = find_gpus()
     plan_devices(plan, recipe, gpus_gib)
     config, whose = _config(recipe.model.path)
@@ -57,7 +58,40 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
         plan.add("stages", "per step", f"{rl.step_responses} responses per optimizer step")
         plan.add("stages", "per iteration", f"at most {tokens:,} response tokens")
     data = recipe.data
-    plan.add("stages", "evaluation", f"{data.eval_problems} problems x {data.eval_samples} samples")
+    plan.add(
+        "stages",
+        "evaluation",
+        f"{data.eval_problems} problems x (1 greedy + {data.eval_samples} samples)",
+    )
+
+
+def _warn_of_what_never_comes(plan: Plan, recipe: Recipe) -> None:
+    """Settings that a stage is too short for, as in a trial of a few steps."""
+    if (sft := recipe.active_sft) and sft.optimizer.warmup_steps >= sft.steps:
+        plan.warnings.append(
+            f"sft.optimizer.warmup_steps: {sft.optimizer.warmup_steps} steps of a stage of "
+            f"{sft.steps}: the learning rate never gets to {sft.optimizer.learning_rate:g}"
+        )
+    if rl := recipe.active_rl:
+        steps = rl.iterations * rl.planned_steps
+        if rl.optimizer.warmup_steps >= steps:
+            plan.warnings.append(
+                f"rl.optimizer.warmup_steps: {rl.optimizer.warmup_steps} steps of a stage of "
+                f"{steps}: the learning rate never gets to {rl.optimizer.learning_rate:g}"
+            )
+        length = rl.length
+        if (
+            length.reward_weight or length.toggle_every
+        ) and length.start_iteration >= rl.iterations:
+            plan.warnings.append(
+                f"rl.length.start_iteration: {length.start_iteration} of {rl.iterations} "
+                "iterations: length never enters the reward"
+            )
+        for name in ("evaluate_every", "benchmarks_every", "checkpoint_every"):
+            if getattr(rl, name) > rl.iterations:
+                plan.warnings.append(
+                    f"rl.{name}: {getattr(rl, name)} of {rl.iterations} iterations: only at the end"
+                )
 
 
 def _plan_memory(

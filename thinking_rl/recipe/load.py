@@ -52,7 +52,8 @@ def save_resolved(recipe: Recipe, path: str | Path) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-4 as the number it looks like."""
+    """Safe YAML that refuses a key given twice, reads 1e-4 as the number it looks like, and no
+    number as another than it looks like: YAML 1.1 takes 010 for 8, and 1:30 for 90."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         first_line: dict[str, int] = {}
@@ -65,6 +66,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _plain_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
+        return loader.construct_yaml_int(node)
+    problem = f"{node.value} is no plain whole number; write it in decimal, without zeros in front"
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _plain_integer)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
@@ -73,11 +82,13 @@ _Loader.add_implicit_resolver(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe file")
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: no recipe file: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: {_yaml_problem(error)}") from None
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: expected a mapping of keys to values, such as `seed: 0`")
@@ -85,6 +96,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply for a recipe"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return f"not readable as YAML: {error}"
@@ -97,7 +110,7 @@ def _override(document: dict[str, Any], text: str) -> str:
         raise RecipeError(f"{text!r}: an override looks like key=value, such as rl.iterations=3")
     try:
         parsed = yaml.load(value, _Loader) if value else ""
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"override {text!r}: {_yaml_problem(error)}") from None
     *parents, last = key.split(".")
     place: Any = document
@@ -199,8 +212,11 @@ def _with_paths(recipe: Recipe) -> Recipe:
 def _located(path: str, data_dir: str, key: str) -> str:
     """`path` made absolute; a hub id (neither there nor named like a data file) stays as it is."""
     file = Path(data_dir).absolute() / Path(path).expanduser()
-    if file.exists():
-        return str(file)
+    try:
+        if file.resolve().exists():
+            return str(file)
+    except (OSError, RuntimeError) as error:  # a name too long, links in a circle
+        raise RecipeError(f"{key}: {path[:200]}: not a usable path ({error})") from None
     if file.suffix not in DATA_SUFFIXES and not key.endswith("image_root"):
         return path
     remedy = "" if data_dir else "; give data_dir=FOLDER, the folder that relative paths are under"

@@ -29,11 +29,32 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
+MANY = 1_000_000
+"""More than any count of a recipe can mean."""
+LONG = 10_000_000
+"""More tokens than any length can mean."""
+HUGE_GIB = 100_000
+MONTH_S = 30 * 24 * 3600
+LARGEST_RATE = 0.1
+"""A learning rate beyond it is a slip of the pen."""
+TOLERANCES = {"float32": 5e-4, "bfloat16": 0.05}
+"""In nats, by the engines' dtype: of the largest difference in float32, of the mean in bfloat16."""
+Count = Annotated[int, Field(ge=1, le=MANY)]
+CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
+Tokens = Annotated[int, Field(ge=1, le=LONG)]
+Gib = Annotated[float, Field(gt=0, le=HUGE_GIB)]
+Seconds = Annotated[float, Field(gt=0, le=MONTH_S)]
+
+
 class Section(BaseModel):
     """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -42,12 +63,25 @@ class Model(Section):
 
     path: str
     """A checkpoint folder, a hub id, or `tiny`: a small random model made for the run."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the forward pass and of the engine. Master weights and optimizer are float32."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
+    """Of the forward pass and of the engine; auto: float32 on a machine without a GPU, where it
+    costs no time, else bfloat16. Master weights and optimizer are float32."""
     freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = []
     """Parts that are not trained, `decoder` with its routers; empty: all are trained."""
-    image_token_limit: int | None = Field(default=None, ge=4)
+    image_token_limit: int | None = Field(default=None, ge=4, le=MANY)
     """Most patches an image may have (the processor's in_token_limit); None: the checkpoint's."""
+
+    @field_validator("freeze")
+    @classmethod
+    def _something_learns(cls, freeze: list[str]) -> list[str]:
+        if {"vision_tower", "projector", "decoder", "router"} <= set(freeze):
+            raise ValueError("all four parts are frozen, so nothing would learn; leave one out")
+        return freeze
+
+
+OF_FILES = ("path", "subset", "split", "image_root", "columns", "limit")
+OF_PROGRAMS = ("families", "levels", "direct")
+"""Keys of a source that only files, or only procedural problems, use."""
 
 
 class Source(Section):
@@ -68,20 +102,29 @@ class Source(Section):
     response); overrides the format's."""
     weight: float = Field(default=1.0, gt=0)
     """Share of this source in the mix, relative to the weights of the others."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Use only so many rows, the first; None: all."""
     families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Procedural difficulty levels, drawn evenly; one that is listed twice, twice as often."""
-    careless: float = Field(default=0.0, ge=0, le=1)
-    """Share of procedural responses, for the warm-up, whose final answer is off by a little, as in
-    data that nobody verified."""
+    direct: float = Field(default=0.0, ge=0, le=1)
+    """Share of procedural responses, for the warm-up, that give the answer at once; the others
+    work step by step."""
 
     @model_validator(mode="after")
     def _has_a_path(self) -> Source:
         if self.format != "procedural" and not self.path:
             raise ValueError(f"format {self.format} needs a `path`")
+        return self
+
+    @model_validator(mode="after")
+    def _uses_all_it_is_given(self) -> Source:
+        unused = OF_FILES if self.format == "procedural" else OF_PROGRAMS
+        fields = type(self).model_fields
+        given = [name for name in unused if getattr(self, name) != fields[name].default]
+        if given:
+            raise ValueError(f"format {self.format} does not use {', '.join(given)}; take it out")
         return self
 
 
@@ -95,9 +138,9 @@ class BenchmarkRun(Section):
     """A file, a folder or a hub id; None: the official data set on the hub."""
     split: str | None = None
     """None: the one that scores are reported on."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Use only so many problems, the first; None: all."""
-    samples: int = Field(default=1, ge=1)
+    samples: Count = 1
     """Responses per problem; pass@1 is their mean."""
 
     @field_validator("name")
@@ -116,36 +159,34 @@ class Data(Section):
     """Problems that RL trains on; not read by a run without that stage."""
     eval: list[Source] = Field(min_length=1)
     """Held-out problems: asked at the start, after each stage and along RL."""
-    eval_problems: int = Field(default=200, ge=1)
-    """Problems of one evaluation, shared out by weight; fewer where the sources hold fewer."""
-    eval_samples: int = Field(default=1, ge=1)
-    """Responses per held-out problem; pass@1 is their mean."""
-    eval_temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature of evaluations and benchmarks; 0: greedy."""
+    eval_problems: Count = 200
+    """Problems of one evaluation, shared out by weight; fewer where the sources have not so many
+    different ones."""
+    eval_samples: Count = 8
+    """Responses per held-out problem at `eval_temperature`, beside a greedy one."""
+    eval_temperature: float = Field(default=1.0, gt=0, le=10)
+    """Sampling temperature of evaluations, and of benchmarks."""
+    eval_caps: list[Tokens] = []
+    """Lengths in tokens for which the accuracy is reported that counts longer responses as wrong,
+    from the responses at `eval_temperature`."""
+    eval_step_mark: str = ""
+    """A response thinks step by step where this text stands in its thinking; empty: where it thinks
+    at all."""
     instruction: str = ""
     """Appended to every question, on a line of its own, but not to those of benchmarks; empty:
     nothing is."""
-    image_store_gib: float = Field(default=4.0, gt=0)
+    image_store_gib: Gib = 4.0
     """Memory for pictures that are cut for the model. Beyond it the least recently used are
     decoded again when they come back."""
     benchmarks: list[BenchmarkRun] = []
     """Run in the RL stage, at the temperature `eval_temperature`; empty: none."""
 
-    @model_validator(mode="after")
-    def _samples_differ(self) -> Data:
-        samples = {"eval_samples": self.eval_samples}
-        samples |= {f"benchmarks.{i}.samples": one.samples for i, one in enumerate(self.benchmarks)}
-        several = [name for name, count in samples.items() if count > 1]
-        if several and self.eval_temperature == 0:
-            raise ValueError(
-                f"{', '.join(several)} above 1 and eval_temperature 0: greedy responses are all "
-                "alike; give a temperature above 0, or one sample"
-            )
-        return self
-
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # YAML has lists only
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimizer(Section):
@@ -154,15 +195,15 @@ class Optimizer(Section):
     kind: Literal["adamw", "muon"] = "adamw"
     """muon: hidden matrices, experts' included, are stepped on by Muon as in Moonlight, everything
     else by AdamW at the same learning rate."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=LARGEST_RATE)
     """Highest learning rate of the stage, reached after `warmup_steps`."""
-    betas: Annotated[tuple[float, float], BeforeValidator(_as_tuple)] = (0.9, 0.95)
+    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_as_tuple)] = (0.9, 0.95)
     """Decay rates of the running means of the gradient and of its square."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Share of a weight that a step takes off, in units of the learning rate; 0: none."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Largest global norm of the gradient; a larger one is scaled down to it."""
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: CountOrZero = 0
     """Optimizer steps over which the learning rate rises, the first being a step of it already; 0:
     it starts at its highest."""
     final_share: float = Field(default=1.0, gt=0, le=1)
@@ -184,17 +225,17 @@ class SFT(Section):
 
     data: list[Source] = Field(min_length=1)
     """Each problem needs a response: a `response` column, or a procedural family's own."""
-    steps: int = Field(ge=1)
+    steps: Count
     """Optimizer steps of the stage."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: Count = 64
     """Conversations per optimizer step, over all workers."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
+    micro_batch_size: Count | None = None
     """Conversations packed into one forward pass of a worker; None: all of the worker's."""
-    max_conversation_tokens: int = Field(default=32768, ge=64)
+    max_conversation_tokens: int = Field(default=32768, ge=64, le=LONG)
     """Longest conversation, prompt and response, in tokens; longer ones are dropped and counted."""
     optimizer: Optimizer
     """AdamW over this stage's steps."""
-    checkpoint_every: int = Field(default=0, ge=0)
+    checkpoint_every: CountOrZero = 0
     """Steps between two checkpoints to go on from inside the stage; 0: none. The newest stays."""
 
     @model_validator(mode="after")
@@ -273,9 +314,9 @@ class Length(Section):
 
     reward_weight: float = Field(default=0.0, ge=0)
     """Factor of Kimi k1.5's length reward, which is -0.5 to 0.5; 0: off."""
-    start_iteration: int = Field(default=0, ge=0)
+    start_iteration: CountOrZero = 0
     """The first iteration, counted from 0, with the length reward and with Toggle."""
-    toggle_every: int = Field(default=0, ge=0)
+    toggle_every: CountOrZero = 0
     """Iterations of each phase of Kimi K2.5's Toggle, the constrained one first: in it, where a
     group is accurate enough, right answers longer than the problem's budget earn nothing. 0: no
     phases."""
@@ -283,7 +324,7 @@ class Length(Section):
     """Share of right answers from which on a group is constrained."""
     toggle_quantile: float = Field(default=0.5, ge=0, le=1)
     """Of the lengths of a problem's right answers, when it first has any: its budget."""
-    overlong_tokens: int = Field(default=0, ge=0)
+    overlong_tokens: CountOrZero = 0
     """The last tokens before `rollout.max_response_tokens`, over which a penalty rises from 0 to 1;
     0: none. (What a response earns that is cut off is `rewards.truncated`.)"""
 
@@ -295,13 +336,13 @@ class Sampler(Section):
     """uniform: any; prioritised: in proportion to the failure rate; curriculum: easy ones first.
     All draw each source by its weight, and shuffle. With `curriculum_iterations`, prioritised has a
     curriculum too."""
-    pool_problems: int = Field(default=0, ge=0)
+    pool_problems: CountOrZero = 0
     """Problems that are drawn from `data.train` once, to sample from. 0: for uniform, problems come
     as the sources give them, without end; for the others, all that files and hubs hold."""
     decay: float = Field(default=0.9, gt=0, le=1)
     """Factor on a problem's earlier successes and failures at each new group, where it is
     prioritised; 1: all count alike."""
-    curriculum_iterations: int = Field(default=0, ge=0)
+    curriculum_iterations: CountOrZero = 0
     """Iterations until all problems are open: by their `pass_rate` where all have one measured,
     else by their level."""
 
@@ -312,6 +353,9 @@ class Sampler(Section):
         if (self.kind == "uniform") and self.curriculum_iterations:
             raise ValueError("curriculum_iterations needs kind curriculum or prioritised")
         return self
+
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 def _course(value: Any) -> tuple[float, float]:
@@ -331,18 +375,22 @@ def _as_number(course: tuple[float, float]) -> float | list[float]:
 class RL(Section):
     """Online policy mirror descent."""
 
-    iterations: int = Field(ge=1)
+    iterations: Count
     """Rounds of sampling, grading, learning and publication."""
-    problems_per_iteration: int = Field(ge=1)
+    problems_per_iteration: Count
     """Problems drawn for each iteration."""
-    samples_per_problem: int = Field(default=8, ge=2)
+    samples_per_problem: int = Field(default=8, ge=2, le=MANY)
     """Responses to each problem; the mean of their rewards is the baseline."""
-    responses_per_step: int | None = Field(default=None, ge=2)
+    responses_per_step: Annotated[int, Field(ge=2, le=MANY)] | None = None
     """Responses of an optimizer step; what is left of an iteration's is skipped and counted. None:
     a quarter of all that an iteration samples."""
-    epochs: int = Field(default=1, ge=1)
+    epochs: Count = 1
     """Passes over an iteration's responses; the reference stays the policy that it began with."""
-    tau: Annotated[tuple[float, float], PlainValidator(_course), PlainSerializer(_as_number)]
+    tau: Annotated[
+        tuple[float, float],
+        PlainValidator(_course, json_schema_input_type=Positive | tuple[Positive, Positive]),
+        PlainSerializer(_as_number),
+    ]
     """Strength of the pull towards the iteration's starting policy: a number, or [first, last] of a
     course through the iterations, falling or rising by the same factor at each."""
     loss: Loss = Loss()
@@ -353,20 +401,18 @@ class RL(Section):
     """Which problems; by default as they come."""
     optimizer: Optimizer
     """Its learning rate runs its course over the steps of all iterations."""
-    max_staleness: int = Field(default=0, ge=0)
+    max_staleness: CountOrZero = 0
     """Iterations that the engines may be ahead of the learner; 0: they wait while it steps."""
     older_segments: Literal["leave_out", "train"] = "leave_out"
     """Tokens sampled more than `max_staleness` policies ago: left out of the loss, or trained on
     with the sampling policy as their reference."""
-    importance_cap: float = Field(default=2.0, gt=0)
-    """Largest importance weight of a token that an older policy sampled and that is trained on."""
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
-    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_every: CountOrZero = 0
     """Iterations between evaluations within the stage; 0: only before and after it."""
-    benchmarks_every: int = Field(default=0, ge=0)
+    benchmarks_every: CountOrZero = 0
     """Iterations between runs of `data.benchmarks`; 0: only after the last."""
-    checkpoint_every: int = Field(default=0, ge=0)
+    checkpoint_every: CountOrZero = 0
     """Iterations between checkpoints that a run can resume from; 0: only at the end."""
 
     @property
@@ -402,50 +448,51 @@ class RL(Section):
 class Rollout(Section):
     """vLLM workers."""
 
-    engines: int = Field(default=1, ge=1)
+    engines: Count = 1
     """vLLM engines; each holds all weights and gets its share of the prompts."""
-    tensor_parallel: int = Field(default=1, ge=1)
+    tensor_parallel: Count = 1
     """GPUs that each engine's weights are split over; 1 where `placement` is shared."""
     placement: Literal["shared", "separate"] = "shared"
     """shared: engines sleep while the learner steps; separate: they have devices of their own."""
     dealing: Literal["fixed", "free"] | None = None
     """fixed: requests go to engines by their number, so a run that is done again, or resumed,
     samples the same responses; free: to whichever engine has room. None: fixed with one engine."""
-    phase_tokens: int | None = Field(default=None, ge=1)
+    phase_tokens: Count | None = None
     """Most tokens of one response in one iteration; what is not finished goes on in the next.
     None: no limit."""
-    max_age: int = Field(default=4, ge=0)
+    max_age: CountOrZero = 4
     """Iterations that a response may go on after the one that it began in; then it is cut off and
     graded as it is."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, le=10)
     """Sampling temperature of training. Other than 1, the policy that RL trains is the model with
     its logits divided by it: the learner divides them too."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Share of the probability that tokens are drawn from, the likeliest first; RL needs 1: all."""
-    max_response_tokens: int = Field(ge=1)
+    max_response_tokens: Tokens
     """Longest response, in training, evaluations and benchmarks; a longer one is cut."""
-    max_model_tokens: int = Field(ge=64)
+    max_model_tokens: int = Field(ge=64, le=LONG)
     """Prompt and response together."""
-    max_sequences: int = Field(default=64, ge=1)
+    max_sequences: Count = 64
     """Sequences an engine decodes at once."""
-    max_images: int = Field(default=8, ge=1)
+    max_images: Count = 8
     """Most images in one prompt."""
     gpu_memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of each GPU's memory that an engine takes, weights and key-value cache together."""
-    kv_cache_gib: int = Field(default=1, ge=1)
+    kv_cache_gib: int = Field(default=1, ge=1, le=HUGE_GIB)
     """Key-value cache of an engine on a machine without a GPU."""
-    start_timeout_s: float = Field(default=600, gt=0)
+    start_timeout_s: Seconds = 600
     """Longest wait for an engine to start, in seconds."""
-    silence_s: float = Field(default=20, gt=0)
+    silence_s: Seconds = 20
     """An engine that does not answer for so long is ended and started again, in seconds."""
-    timeout_s: float = Field(default=3600, gt=0)
+    timeout_s: Seconds = 3600
     """Longest wait for the next response of all that are sampled, in seconds."""
-    agreement_responses: int = Field(default=8, ge=1)
+    agreement_responses: Count = 8
     """Responses that engines and learner are compared on after each publication; each engine gives
     one at least."""
-    agreement_tolerance: float = Field(default=5e-4, gt=0)
+    agreement_tolerance: float | None = Field(default=None, gt=0)
     """Largest difference of log-probs between engine and learner, in nats: of any token in float32,
-    of their mean in bfloat16. Beyond it the run stops."""
+    of their mean in bfloat16. Beyond it the run stops. None: 0.0005 in float32, 0.05 in
+    bfloat16."""
 
     @model_validator(mode="after")
     def _a_prompt_fits(self) -> Rollout:
@@ -460,18 +507,15 @@ class Rollout(Section):
 class Learner(Section):
     """FSDP2 training processes."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: Count = 1
     """Training processes, each on a GPU of its own where there are any; they share the model."""
-    tokens_per_microbatch: int = Field(ge=64)
+    tokens_per_microbatch: int = Field(ge=64, le=LONG)
     """Packed tokens of one forward and backward, per worker."""
-    prompt_once: bool = True
-    """Whether the responses to one problem share its prompt's tokens, pictures and features; the
-    result is the same, and cheaper."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
-    threads: int | None = None
+    threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads per worker; None: its share of the cores."""
-    timeout_s: float = Field(default=3600, gt=0)
+    timeout_s: Seconds = 3600
     """Longest wait for one call to the workers, in seconds: such as an optimizer step."""
 
 
@@ -483,17 +527,24 @@ class RewardPart(Section):
     weight: float = 1.0
     """Factor of its value in the sum; below 0 it is a penalty."""
 
+    @field_validator("weight")
+    @classmethod
+    def _counts(cls, weight: float) -> float:
+        if weight == 0:
+            raise ValueError("a part of weight 0 counts for nothing; leave the part out")
+        return weight
+
 
 class Rewards(Section):
     """How a response is scored: the weighted sum of its parts."""
 
     parts: list[RewardPart] = Field(default=[RewardPart(grader="math_answer")], min_length=1)
     """Graders with their weights; each grades every response."""
-    timeout_s: float = Field(default=5.0, gt=0)
+    timeout_s: Seconds = 5.0
     """Wall-clock limit for one grader on one response, in seconds."""
-    memory_gib: float = Field(default=2.0, gt=0)
+    memory_gib: Gib = 2.0
     """What a grading process may take beyond the loaded graders (Linux)."""
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=1024)
     """Grading processes."""
     repetition_penalty: float = Field(default=0.0, ge=0)
     """Taken off the reward of a response that was ended because it went round in a loop."""
@@ -501,16 +552,26 @@ class Rewards(Section):
     """A run stops when more than this share of an iteration's responses could not be graded."""
     truncated: Literal["wrong", "masked", "graded"] = "wrong"
     """What a response cut off before its end (at its token limit, or for repetition) earns: wrong
-    is 0 or its penalties, masked leaves it out of training, graded takes it as it stands."""
+    is 0 or its penalties, masked leaves it out of training (in evaluations it is wrong), graded
+    takes it as it stands."""
     thinking: Literal["required", "closed_if_opened", "ignored"] = "closed_if_opened"
     """Which answers count. required: only those after a closed thinking part; closed_if_opened:
     also those of responses without any; ignored: also those in thinking that is never closed."""
+
+    @field_validator("parts")
+    @classmethod
+    def _differ(cls, parts: list[RewardPart]) -> list[RewardPart]:
+        graders = [part.grader for part in parts]
+        twice = next((name for name in graders if graders.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"the grader {twice!r} is listed twice; give it once, with its weight")
+        return parts
 
 
 class Recipe(Section):
     """One run, from checkpoint to thinking checkpoint."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the order of the data, the held-out problems, sampling, and the weights of `tiny`."""
     run_dir: str = ""
     """Where everything is written; by default `runs/<recipe name>`."""
@@ -520,14 +581,14 @@ class Recipe(Section):
     """Go on from the last checkpoint in run_dir; from the start where there is none."""
     data_dir: str = ""
     """Folder that the sources' relative paths are under; empty: the current folder."""
-    responses_gib: float = Field(default=1.0, ge=0)
+    responses_gib: float = Field(default=1.0, ge=0, le=HUGE_GIB)
     """Largest `responses.jsonl`, which keeps every sampled response, with `images/`, which keeps
     the pictures that they show; 0 keeps none."""
     trackers: list[Literal[TRACKERS]] = ["tensorboard"]  # pyright: ignore[reportInvalidTypeForm]
     """Where the numbers go beside `metrics.jsonl`; all but tensorboard also take the recipe, and a
     few responses of each evaluation. They work offline, and are installed by who wants them."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]
-    """What the run does, always in this order."""
+    """What the run does, in this order."""
     ray_address: str | None = None
     """Address of a running Ray cluster; None: Ray is started for the run."""
     model: Model
@@ -544,6 +605,22 @@ class Recipe(Section):
     """How the model is trained."""
     rewards: Rewards = Rewards()
     """How responses are graded; by default by `math_answer` alone."""
+
+    @field_validator("stages")
+    @classmethod
+    def _in_order(cls, stages: list[str]) -> list[str]:
+        expected = [stage for stage in STAGES if stage in stages]
+        if stages != expected:
+            raise ValueError(
+                f"each stage once, in this order: [{', '.join(STAGES)}]; give "
+                f"[{', '.join(expected)}] instead of [{', '.join(stages)}]"
+            )
+        return stages
+
+    @property
+    def agreement_tolerance(self) -> float:
+        """Largest difference of log-probs between engine and learner, in nats."""
+        return self.rollout.agreement_tolerance or TOLERANCES[self.model.dtype]
 
     @property
     def dealing(self) -> Literal["fixed", "free"]:
@@ -563,12 +640,24 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _batches_divide_evenly(self) -> Recipe:
         if sft := self.active_sft:
-            at_once = sft.conversations_per_pass(self.learner.workers) * self.learner.workers
+            workers, size = self.learner.workers, sft.micro_batch_size
+            at_once = workers * (size or 1)
             if sft.batch_size % at_once:
+                whose = "learner.workers times sft.micro_batch_size" if size else "learner.workers"
                 raise ValueError(
                     f"sft.batch_size is {sft.batch_size}; it must be a multiple of {at_once} "
-                    "(learner.workers times sft.micro_batch_size)"
+                    f"({whose})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _caps_are_reached(self) -> Recipe:
+        longest = self.rollout.max_response_tokens
+        if self.data.eval_caps and max(self.data.eval_caps) > longest:
+            raise ValueError(
+                f"data.eval_caps: {max(self.data.eval_caps)} tokens are more than "
+                f"rollout.max_response_tokens ({longest}) allows a response"
+            )
         return self
 
     @model_validator(mode="after")

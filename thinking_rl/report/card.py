@@ -9,6 +9,7 @@ import yaml
 
 from thinking_rl.files.hub import is_hub_id
 from thinking_rl.recipe.schema import STAGES, Recipe
+from thinking_rl.report.evaluation import table_text
 from thinking_rl.report.summary import MILESTONES
 
 HEADINGS = {"start": "At the start"} | {f"after_{s}": f"After {s.upper()}" for s in STAGES}
@@ -29,8 +30,10 @@ def model_card(recipe: Recipe, summary: Mapping[str, Any]) -> str:
         "answers.",
         "## Scores",
         _scores(summary["evaluations"]),
-        f"Share of right answers on {_names(recipe.data.eval)}; the interval is the 95% Wilson "
-        "interval of sampling responses, not of repeating the training.",
+        f"Share of right answers on held-out problems ({_names(recipe.data.eval)}), greedy and "
+        f"sampled at temperature {recipe.data.eval_temperature:g}. The 95% intervals are over "
+        "problems, not over repetitions of the training; tokens and step by step are those of the "
+        "sampled responses.",
         *_benchmarks(summary["benchmarks"]),
         "## How it was made",
         _facts(summary),
@@ -53,16 +56,8 @@ def _front_matter(recipe: Recipe) -> dict[str, Any]:
 
 
 def _scores(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| | right | of | share | 95% interval |", "| --- | --- | --- | --- | --- |"]
-    for name in MILESTONES:
-        if name in evaluations and evaluations[name]["total"]:
-            item = evaluations[name]
-            low, high = item["interval_95"]
-            lines.append(
-                f"| {HEADINGS[name]} | {item['correct']} | {item['total']} "
-                f"| {item['accuracy']:.1%} | {low:.1%} to {high:.1%} |"
-            )
-    return "\n".join(lines) if len(lines) > 2 else "Not evaluated."
+    measured = {HEADINGS[name]: evaluations[name] for name in MILESTONES if name in evaluations}
+    return f"```\n{table_text(measured)}\n```" if measured else "Not evaluated."
 
 
 def _benchmarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

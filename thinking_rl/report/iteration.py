@@ -72,6 +72,11 @@ def age_metrics(batch: Sequence[Sequence[Conversation]], version: int) -> dict[s
     return {f"trained/age_{age}": count for age, count in sorted(found.items())}
 
 
+def idle_metrics(seconds: Sequence[float]) -> dict[str, float]:
+    """How long each engine had nothing to do in an iteration's sampling, in seconds."""
+    return {f"idle_seconds/engine {engine}": round(s, 3) for engine, s in enumerate(seconds)}
+
+
 def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over an iteration's optimizer steps; kl is that of the last, the furthest from the
     reference. `mismatch` is over all tokens that were compared, of learner and engine."""

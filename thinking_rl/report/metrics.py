@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thinking_rl.files.run_folder import RunFolder
@@ -43,11 +43,7 @@ class MetricsWriter:
             row["not_finite"] = odd
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
-        numbers = {
-            name: float(value)
-            for name, value in plain.items()
-            if isinstance(value, int | float) and name not in odd
-        }
+        numbers = {name: value for name, value in _numbers(plain) if name not in odd}
         for tracker in self._trackers:
             with told(self._log):
                 tracker.log(stage, next(iter(position.values()), 0), numbers)
@@ -91,6 +87,15 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; a last row cut short by a crash is left out."""
     text = folder.metrics.read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in nested mappings, by its path."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", float(value)
 
 
 def _plain(value: Any) -> Any:

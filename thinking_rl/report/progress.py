@@ -12,11 +12,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from thinking_rl.files.json_files import finite
 from thinking_rl.files.run_folder import ITERATION, RunFolder
 from thinking_rl.recipe.schema import RL_STAGE, Recipe
+from thinking_rl.report.evaluation import percent, table_text
 from thinking_rl.report.events import EventLog, this_process
 from thinking_rl.report.metrics import MetricsWriter, read_metrics
-from thinking_rl.report.summary import MILESTONES, Evaluation, write_summary
+from thinking_rl.report.picture import draw_run
+from thinking_rl.report.summary import MILESTONES, write_summary
 from thinking_rl.report.trackers import open_trackers, rows_of
 from thinking_rl.types import Group
 
@@ -102,9 +105,9 @@ class Reporter:
         self._stage_seconds = defaultdict(float, state["seconds"])
         self.evaluations = self._evaluations()
 
-    def _evaluations(self) -> dict[str, Evaluation]:
+    def _evaluations(self) -> dict[str, dict[str, Any]]:
         return {
-            row["name"]: Evaluation.from_row(row)
+            row["name"]: row["result"]
             for row in read_metrics(self.folder)
             if row["stage"] == "evaluation"
         }
@@ -143,17 +146,15 @@ class Reporter:
         self._metrics.write(self._stage, {self._unit: iteration}, row)
         self._display.advance(iteration + 1, row)
 
-    def evaluation(
-        self, name: str, correct: int, total: int, extra: Mapping[str, Any] | None = None
-    ) -> None:
-        """The result of evaluating at `start`, `after_sft`, `after_rl` or `iteration_<N>`, or on a
-        benchmark: `benchmark/<name>@iteration_<N>`."""
-        result = Evaluation(correct, total, dict(extra or {}))
+    def evaluation(self, name: str, result: Mapping[str, Any]) -> None:
+        """The result of evaluating at `start`, `after_sft`, `after_rl` or `iteration_<N>` (see
+        `held_out_result`), or on a benchmark: `benchmark/<name>@iteration_<N>`."""
+        result = dict(finite(result))
         self.evaluations[name] = result
         self._metrics.write(
             "evaluation",
             {"iteration": self._iterations_at(name)},
-            {"name": name, **result.as_dict()},
+            {"name": name, "result": result},
         )
         self.event("evaluation", f"{name}: {_describe(result)}")
         self.log(f"evaluation {name}: {_describe(result)}")
@@ -182,17 +183,18 @@ class Reporter:
         self._display.log(text)
 
     def finish(self) -> dict[str, Any]:
-        """Writes `summary.json`, shows the scores, closes the files; returns the summary."""
+        """Writes `summary.json` and the picture, shows the scores, closes the files; returns the
+        summary."""
         summary = write_summary(
             self.folder, self._recipe, self.evaluations, self._stage_seconds, self._counts
         )
-        scores = [
-            f"  {name:<10}{_describe(self.evaluations[name])}"
-            for name in MILESTONES
-            if name in self.evaluations
-        ]
+        measured = {n: self.evaluations[n] for n in MILESTONES if n in self.evaluations}
+        try:
+            draw_run(read_metrics(self.folder), measured, self.folder.picture)
+        except Exception as error:  # a picture must not end a run of hours
+            self.log(f"no picture: {type(error).__name__}: {error}")
         self.event("finished", "the run is finished")
-        self.log("\n".join([f"finished: {self._recipe.run_dir}", *scores]))
+        self.log(f"finished: {self._recipe.run_dir}\n{table_text(measured)}")
         self.close()
         return summary
 
@@ -228,6 +230,8 @@ class Display:
     def _advance(self, done: int, metrics: Mapping[str, Any]) -> None:
         self._steps += 1
         now = time.monotonic()
+        if self._steps == 1:  # what it took to start is no measure of what is left
+            self._started = now - (metrics["seconds"] - metrics.get("seconds/start", 0.0))
         left_s = (now - self._started) / self._steps * max(0, self._total - done)
         parts = [
             f"{name} {_short(metrics[name])}" for name in HEADLINE if metrics.get(name) is not None
@@ -280,13 +284,14 @@ class Display:
             self._broken = True  # rich's answer to a closed pipe
 
 
-def _describe(result: Evaluation) -> str:
-    if not result.total:
-        return "nothing to evaluate"
-    low, high = result.as_dict()["interval_95"]
+def _describe(result: Mapping[str, Any]) -> str:
+    """One line: of a benchmark its accuracy, of the held-out problems both ways of sampling."""
+    if "greedy" not in result:
+        return f"{percent(result['accuracy'])} right"
+    greedy, sampled = result["greedy"], result["sampled"]
     return (
-        f"{result.accuracy:.1%} right ({result.correct} of {result.total}, "
-        f"95% interval {low:.1%} to {high:.1%})"
+        f"greedy {percent(greedy['accuracy'])} right, sampled {percent(sampled['accuracy'])}, "
+        f"step by step {percent(result['step_by_step'])} ({result['problems']} problems)"
     )
 
 

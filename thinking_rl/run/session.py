@@ -130,7 +130,7 @@ class Session:
             sampling=self.sampling,
             responses=rollout.agreement_responses,
             dtype=recipe.model.dtype,
-            tolerance=rollout.agreement_tolerance,
+            tolerance=recipe.agreement_tolerance,
             timer=self.reporter.timer,
             record=self._record_proof,
         )
@@ -195,7 +195,6 @@ class Session:
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
-                prompt_once=self.recipe.learner.prompt_once,
             )
         self.reporter.event("worker", f"{self.recipe.learner.workers} learner rank(s) started")
         return self._learner

@@ -58,5 +58,4 @@ def learner_settings(
         threads=recipe.learner.threads or devices.threads,
         timeout_s=recipe.learner.timeout_s,
         seed=recipe.seed,
-        importance_cap=recipe.rl.importance_cap if recipe.rl else 1.0,
     )

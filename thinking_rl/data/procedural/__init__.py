@@ -1,8 +1,9 @@
 """Visual problems without end: made on the fly, exact, and fixed by their seed.
 
-**Held out.** A picture belongs to the held-out fifth when the SHA-256 of its pixels is divisible
-by five; training draws only from the other four fifths. So no held-out picture is ever trained
-on, whatever the seeds, even where a level has few distinct pictures (ten at arithmetic level 1).
+**Three sides.** The SHA-256 of its pixels, modulo five, says where a picture belongs: one fifth of
+all is held out, one fifth is for RL, three are for the warm-up. So no held-out picture is ever
+trained on, and RL asks nothing that the warm-up showed, whatever the seeds, even where a level has
+few distinct pictures (ten at arithmetic level 1).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import hashlib
 import io
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 from PIL import Image
 
 from thinking_rl.data.example import Example
 from thinking_rl.data.procedural import arithmetic, chart, counting, spatial, text
-from thinking_rl.data.procedural.item import near_miss
+from thinking_rl.data.procedural.item import respond
 from thinking_rl.types import Problem
 
 FAMILIES = {
@@ -26,8 +28,10 @@ FAMILIES = {
     "chart": chart.make,
     "text": text.make,
 }
-HELD_OUT_SHARE = 5
-"""One picture in so many is held out."""
+Side = Literal["warm-up", "rl", "held-out"]
+"""What a picture is for."""
+SIDES: tuple[Side, ...] = ("held-out", "rl", "warm-up", "warm-up", "warm-up")
+"""By the remainder of a picture's hash."""
 MAX_TRIES = 10_000
 
 
@@ -35,23 +39,23 @@ def generate(
     key: str,
     families: Sequence[str] = tuple(FAMILIES),
     levels: Sequence[int] = (1, 2, 3, 4, 5),
-    held_out: bool = False,
-    careless: float = 0.0,
+    side: Side = "warm-up",
+    direct: float = 0.0,
 ) -> Example:
     """The problem that belongs to `key`, with its worked response.
 
-    Family and level are drawn evenly; then pictures are drawn until one falls on the wanted side
-    of the held-out split. The same key gives the same problem in any process on any machine.
-    `careless` is the share of responses whose final answer is off by a little.
+    Family and level are drawn evenly; then pictures are drawn until one falls on the wanted side.
+    The same key gives the same problem in any process on any machine. `direct` is the share of
+    responses that give the answer at once, without the steps; it is right either way.
     """
     rng = random.Random(key)
     family, level = rng.choice(families), rng.choice(levels)
     for _ in range(MAX_TRIES):
         item = FAMILIES[family](rng, level)
-        if is_held_out(item.image) == held_out:
+        if side_of(item.image) == side:
             break
     else:
-        raise AssertionError(f"{family} level {level} has no picture on this side of the split")
+        raise AssertionError(f"{family} level {level} has no picture for {side}")
     problem = Problem(
         id=f"{family}-{level}-{hashlib.sha256(key.encode()).hexdigest()[:12]}",
         question=item.question,
@@ -61,17 +65,14 @@ def generate(
         subject=family,
         level=level,
     )
-    response = item.response
-    if careless and rng.random() < careless:
-        thought, _ = response.rsplit("\\boxed", 1)
-        response = f"{thought}\\boxed{{{near_miss(rng, item.answer)}}}"
-    return Example(problem, response)
+    at_once = direct > 0 and rng.random() < direct
+    return Example(problem, (item.direct or respond("", item.answer)) if at_once else item.response)
 
 
-def is_held_out(image: Image.Image) -> bool:
-    """Whether a picture belongs to the held-out fifth (see the head of this file)."""
+def side_of(image: Image.Image) -> Side:
+    """What a picture is for (see the head of this file)."""
     content = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
-    return int.from_bytes(content, "big") % HELD_OUT_SHARE == 0
+    return SIDES[int.from_bytes(content, "big") % len(SIDES)]
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,8 +1,9 @@
 """Sums of drawn digits: one digit a tile.
 
-Levels 1 to 3 are a row of one to three digits to add, the smallest task that needs both eyes and
-arithmetic: a model of two million parameters learns it from nothing. Level 4 is a sum or a
-difference of two two-digit numbers, level 5 of three numbers, one under the other.
+Levels 1 to 4 are a row of one to four digits to add, the smallest task that needs both eyes and
+arithmetic: a model of two million parameters learns it from nothing. There are 10,000 pictures at
+level 4, too many for it to remember their sums. Level 5 is a sum or a difference of two two-digit
+numbers, or of three three-digit ones, one under the other.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import random
 from thinking_rl.data.procedural.canvas import blank, write_tile
 from thinking_rl.data.procedural.item import Item, near_miss, respond
 
-WRONG_TURNS = {1: 0.0, 2: 0.05, 3: 0.05, 4: 1 / 3, 5: 1 / 3}
+WRONG_TURNS = {1: 0.0, 2: 0.05, 3: 0.05, 4: 0.05, 5: 1 / 3}
 """Share of responses with a wrong turn, by level."""
 
 
 def make(rng: random.Random, level: int, wrong_turns: float | None = None) -> Item:
     """One problem; `wrong_turns` overrides the level's share of responses with a wrong turn.
 
-    At level 3 a response without a wrong turn has at most 48 characters; a wrong turn adds at
+    At level 4 a response without a wrong turn has at most 59 characters; a wrong turn adds at
     most 8.
     """
     rate = WRONG_TURNS[level] if wrong_turns is None else wrong_turns
-    if level <= 3:
+    if level <= 4:
         return _add_digits(rng, level, rate)
-    return _expression(rng, 2 if level == 4 else 3, rate)
+    return _expression(rng, rng.choice((2, 3)), rate)
 
 
 def _add_digits(rng: random.Random, count: int, rate: float) -> Item:
@@ -41,7 +42,8 @@ def _add_digits(rng: random.Random, count: int, rate: float) -> Item:
         total += digit
     read = " ".join(map(str, digits))
     thought = f"{read}: {', '.join(steps)}." if steps else f"{read}."
-    return Item("Add the digits.", image, total, respond(thought, total))
+    direct = respond(f"{read}.", total)
+    return Item("Add the digits.", image, total, respond(thought, total), direct)
 
 
 def _expression(rng: random.Random, terms: int, rate: float) -> Item:

@@ -23,7 +23,9 @@ class Item:
     answer: int
     """The exact answer."""
     response: str
-    """The whole assistant turn, as `respond` makes it."""
+    """The whole assistant turn, step by step, as `respond` makes it."""
+    direct: str = ""
+    """The turn that gives the answer at once, without the steps; empty: without any thought."""
 
 
 def respond(thought: str, answer: int, summary: str = "") -> str:
