@@ -138,19 +138,19 @@ def learn(
     """The optimizer steps of an iteration; `probe` is looked at before and after them."""
     rl, planned = session.recipe.rl, session.course.iterations
     assert rl is not None
-    before = learner.policy_scores(probe)
+    before = learner.policy_statistics(probe)
     found = surprise(before)
     if said := reason(found, session.recipe.rollout.temperature):
         session.reporter.event("sampling", said)
         session.reporter.log(said)
     rates = learning_rates(rl, iteration, planned, rl.epochs * len(batch))
     steps = learner.train(batch, rates, rl.tau_at(iteration, planned))
-    after = learner.policy_scores(probe)
+    after = learner.policy_statistics(probe)
     return step_metrics(steps) | {
         "steps_not_finite": len(rates) - len(steps),
         "surprise_gap": found.gap,
         "surprise_z": found.z,
-        "kl_all_groups": kl_divergence([one for one, _ in before], [one for one, _ in after]),
+        "kl_all_groups": kl_divergence([one[0] for one in before], [one[0] for one in after]),
     }
 
 

@@ -44,7 +44,7 @@ def minibatches(config: KimiVLConfig) -> list[list]:
 
     def sampled(one):
         tokens = sum(one.loss_mask)
-        far = [-5.3 + 3.0 * (place % 3 == 0) for place in range(tokens)]
+        far = [-6.35 + 3.0 * (place % 3 == 0) for place in range(tokens)]
         return replace(one, logprobs=tuple(far))
 
     return [[sampled(one) for one in part] for part in ([a, b, c, d, e, f], [c, d, b, f])]
@@ -124,7 +124,7 @@ def test_muon_goes_on_from_a_checkpoint(answers, world_size):
 
 
 def test_tokens_outside_the_band_are_counted(answers):
-    """The random model gives each of its tokens about -5.3: a third is far outside."""
+    """The random model gives each of its tokens about -6.3: a third is far outside."""
     [(steps, _, _, _)] = answers["token", 1]
     assert steps[0]["masked"] == pytest.approx(steps[0]["compared"] / 3, rel=0.2)
     assert steps[0]["mismatch"] / steps[0]["compared"] == pytest.approx(1.0, abs=0.3)
@@ -140,7 +140,7 @@ def scored(rank, world_size, settings, rendezvous):
     learner = Rank(settings, rank, world_size, rendezvous)
     row = pack_row([make(config, 1, 12)])
     logits = learner.model(input_ids=row.input_ids[None]).logits[0].detach()
-    at = learner.policy_scores([row], IMAGES), learner.logprobs([row], IMAGES)
+    at = learner.policy_statistics([row], IMAGES), learner.logprobs([row], IMAGES)
     dist.destroy_process_group()
     return logits.numpy(), row.positions.numpy(), row.input_ids.numpy(), at
 
@@ -148,7 +148,7 @@ def scored(rank, world_size, settings, rendezvous):
 def test_the_policy_is_that_of_the_temperature(tiny_checkpoint, tmp_path):
     settings = LearnerSettings(str(tiny_checkpoint), learning_rate=RATE, tau=0.3, temperature=0.6)
     [(logits, positions, ids, scores)] = ranks.run(scored, 1, settings, f"file://{tmp_path}/meet")
-    ([policy], [entropy]), [model] = scores
+    [(policy, entropy, variance)], [model] = scores
     rows = torch.tensor(logits)[positions - 1]
     for values, temperature in ((policy, 0.6), (model, 1.0)):
         table = (rows / temperature).log_softmax(-1)
@@ -158,3 +158,5 @@ def test_the_policy_is_that_of_the_temperature(tiny_checkpoint, tmp_path):
             spread = -(table.exp() * table).sum(-1)
             torch.testing.assert_close(entropy, spread, atol=1e-4, rtol=0)
             assert spread.max() < math.log(table.shape[1])
+            second = (table.exp() * table**2).sum(-1) - spread**2
+            torch.testing.assert_close(variance, second, atol=1e-3, rtol=0)

@@ -30,18 +30,23 @@ class Surprise(NamedTuple):
     """How many were looked at."""
 
 
-def surprise(scores: Iterable[tuple[Tensor, Tensor]]) -> Surprise:
-    """Of responses' tokens, each with log-prob and entropy under the policy, in nats.
+def surprise(statistics: Iterable[Tensor]) -> Surprise:
+    """Of responses' tokens. Given what stands before it, a token's -log p less its entropy has mean
+    0 and a known variance, so that the sum over tokens is a martingale. Its standard error is that
+    of the policy, not of the sample, which is too small where rare tokens happen to be missing.
 
-    Given what stands before it, a token's -log p less its entropy has mean 0, so that the sum over
-    tokens is a martingale, whose variance the sum of squares estimates.
+    Args:
+        statistics: for each response [3, tokens] log-probs, entropies, and variances of log-probs,
+            in nats.
     """
-    gaps = [-(logprobs.double() + entropies.double()) for logprobs, entropies in scores]
-    flat = torch.cat(gaps) if gaps else torch.zeros(0, dtype=torch.float64)
-    total, squares = flat.sum().item(), flat.square().sum().item()
-    if not squares:
-        return Surprise(0.0, 0.0, len(flat))
-    return Surprise(total / len(flat), total / math.sqrt(squares), len(flat))
+    found = list(statistics)
+    if not found:
+        return Surprise(0.0, 0.0, 0)
+    logprobs, entropies, variances = torch.cat(found, -1).double()
+    total, variance = -(logprobs + entropies).sum().item(), variances.sum().item()
+    if not variance:
+        return Surprise(0.0, 0.0, len(logprobs))
+    return Surprise(total / len(logprobs), total / math.sqrt(variance), len(logprobs))
 
 
 def reason(found: Surprise, temperature: float) -> str | None:

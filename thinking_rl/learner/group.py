@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -81,10 +81,8 @@ class RankActor:
     def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:
         self.rank.begin_iteration(minibatches, fetch(images))
 
-    def policy_scores(
-        self, rows: Sequence[TrainingRow], images: Images
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        return self.rank.policy_scores(rows, fetch(images))
+    def policy_statistics(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
+        return self.rank.policy_statistics(rows, fetch(images))
 
     def step(
         self, index: int, num_sequences: int, num_tokens: int, learning_rate: float, tau: float
@@ -158,42 +156,26 @@ class Learner:
 
     def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
         """Log-probabilities of each conversation's tokens in the loss, at temperature 1."""
-        dealt, answers = self._ask("logprobs", conversations)
-        return self._by_conversation(conversations, dealt, answers)
+        return self._ask("logprobs", conversations)
 
-    def policy_scores(
-        self, conversations: Sequence[Conversation]
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For each conversation log-probabilities of its tokens in the loss, and entropies of where
-        they come from, under the policy that is trained."""
-        dealt, answers = self._ask("policy_scores", conversations)
-        kinds = [
-            self._by_conversation(conversations, dealt, kind) for kind in zip(*answers, strict=True)
-        ]
-        return list(zip(*kinds, strict=True))
+    def policy_statistics(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
+        """For each conversation [3, tokens] log-probabilities of its tokens in the loss under the
+        policy that is trained, entropies of the distributions that they come from, and variances of
+        the log-probability of what is drawn from them."""
+        return self._ask("policy_statistics", conversations)
 
-    def _ask(
-        self, method: str, conversations: Sequence[Conversation]
-    ) -> tuple[list[list[list[int]]], list[Any]]:
-        """How conversations are dealt, and what each rank answers about its rows."""
+    def _ask(self, method: str, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
+        """What the ranks answer about their rows, [..., tokens] by conversation."""
         dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
             rows = self._pack(conversations, share)
             calls.append(getattr(actor, method).remote(rows, self.images.shared(hashes_of(rows))))
-        return dealt, self._wait(calls, "compute log-probs")
-
-    def _by_conversation(
-        self,
-        conversations: Sequence[Conversation],
-        dealt: Sequence[Sequence[Sequence[int]]],
-        answers: Iterable[Sequence[torch.Tensor]],
-    ) -> list[torch.Tensor]:
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
-        for share, values in zip(dealt, answers, strict=True):
+        for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
             for row, flat in zip(share, values, strict=True):
                 counts = [sum(conversations[i].loss_mask) for i in row]
-                for index, value in zip(row, flat.split(counts) if row else [], strict=True):
+                for index, value in zip(row, flat.split(counts, -1) if row else [], strict=True):
                     results[index] = value
         return results
 

@@ -113,17 +113,24 @@ class Rank:
         """
         return logprobs(self.model, rows, images, self.device)
 
-    def policy_scores(
+    @torch.no_grad()
+    def policy_statistics(
         self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they
-        come from, under the policy that is trained (the settings' temperature), on the CPU.
+    ) -> list[torch.Tensor]:
+        """For each row [3, R] log-probabilities of its tokens in the loss under the policy that is
+        trained (the settings' temperature), entropies of the distributions that they come from, and
+        variances of what is drawn from them; on the CPU.
 
         Args:
             images: patches by hash, of the rows' images at least.
         """
-        temperature = self.settings.temperature
-        return scores(self.model, rows, images, self.device, temperature=temperature)
+        found = []
+        for row in rows:
+            packed = row.packed(images, self.device)
+            values = self.model.token_statistics(packed, self.settings.temperature)
+            found.append(torch.stack(values).cpu())
+        reshard(self.model)
+        return found
 
     def begin_iteration(
         self,
@@ -141,7 +148,10 @@ class Rank:
         self._minibatches, self._images = [list(rows) for rows in minibatches], images
         self._references = [[None] * len(self._minibatches[0])]
         for rows in self._minibatches[1:]:
-            self._references.append([*self.policy_scores(rows, images)[0]])
+            temperature = self.settings.temperature
+            self._references.append(
+                [*logprobs(self.model, rows, images, self.device, temperature=temperature)]
+            )
         if self.settings.reset_optimizer:
             self.optimizers = make_optimizers(self.model, self.settings)
 
@@ -279,46 +289,35 @@ class Rank:
         return [] if self.settings.reset_optimizer else self.optimizers
 
 
+@torch.no_grad()
 def logprobs(
     model: KimiVLForConditionalGeneration,
     rows: Sequence[TrainingRow],
     images: Mapping[str, ImagePatches],
     device: torch.device | str,
+    *,
+    temperature: float = 1.0,
 ) -> list[torch.Tensor]:
     """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
-    model is sharded."""
-    return scores(model, rows, images, device, with_entropy=False)[0]
-
-
-@torch.no_grad()
-def scores(
-    model: KimiVLForConditionalGeneration,
-    rows: Sequence[TrainingRow],
-    images: Mapping[str, ImagePatches],
-    device: torch.device | str,
-    *,
-    with_entropy: bool = True,
-    temperature: float = 1.0,
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they come
-    from ([0] where they are not wanted), on the CPU; collective where the model is sharded.
+    model is sharded.
 
     Args:
         temperature: what the logits are divided by.
     """
-    values, entropies = [], []
+    values = []
     for row in rows:
         packed = row.packed(images, device)
-        value, entropy = model.token_logprobs(
-            packed, with_entropy=with_entropy, temperature=temperature
-        )
+        value, _ = model.token_logprobs(packed, with_entropy=False, temperature=temperature)
         values.append(value.cpu())
-        entropies.append(entropy.cpu())
-    # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
-    # copies that no forward ever reads.
+    reshard(model)
+    return values
+
+
+def reshard(model: torch.nn.Module) -> None:
+    """After a forward alone, which leaves the root's parameters gathered; an optimizer made then
+    would hold copies that no forward ever reads."""
     if isinstance(model, FSDPModule):
         model.reshard()
-    return values, entropies
 
 
 def gradient_norm(model: torch.nn.Module, max_norm: float) -> float:
