@@ -125,6 +125,11 @@ def iterate(session: Session, parts: Parts, last: LastPolicy, iteration: int) ->
                 lambda: learn(session, parts.learner, batch, probe, iteration)
             )
         metrics["agreement"] = session.publisher.publish(parts.learner).largest
+    else:
+        reporter.log(
+            f"iteration {iteration}: no optimizer step: {sum(map(len, useful))} responses to train "
+            f"on, and a step has {rl.step_responses} (rl.responses_per_step)"
+        )
     reporter.step(iteration, metrics)
 
 

@@ -140,19 +140,20 @@ def scored(rank, world_size, settings, rendezvous):
     learner = Rank(settings, rank, world_size, rendezvous)
     row = pack_row([make(config, 1, 12)])
     logits = learner.model(input_ids=row.input_ids[None]).logits[0].detach()
-    at = learner.policy_statistics([row], IMAGES), learner.logprobs([row], IMAGES)
+    [policy], [model] = learner.policy_statistics([row], IMAGES), learner.logprobs([row], IMAGES)
     dist.destroy_process_group()
-    return logits.numpy(), row.positions.numpy(), row.input_ids.numpy(), at
+    targets = row.input_ids[row.positions]
+    found = logits[row.positions - 1], targets, policy, model
+    return [one.numpy() for one in found]  # not tensors, whose memory goes with the process
 
 
 def test_the_policy_is_that_of_the_temperature(tiny_checkpoint, tmp_path):
     settings = LearnerSettings(str(tiny_checkpoint), learning_rate=RATE, tau=0.3, temperature=0.6)
-    [(logits, positions, ids, scores)] = ranks.run(scored, 1, settings, f"file://{tmp_path}/meet")
-    [(policy, entropy, variance)], [model] = scores
-    rows = torch.tensor(logits)[positions - 1]
+    [found] = ranks.run(scored, 1, settings, f"file://{tmp_path}/meet")
+    rows, targets, (policy, entropy, variance), model = map(torch.tensor, found)
     for values, temperature in ((policy, 0.6), (model, 1.0)):
         table = (rows / temperature).log_softmax(-1)
-        expected = table.gather(1, torch.tensor(ids[positions])[:, None])[:, 0]
+        expected = table.gather(1, targets[:, None])[:, 0]
         torch.testing.assert_close(values, expected, atol=1e-4, rtol=0)
         if temperature == 0.6:
             spread = -(table.exp() * table).sum(-1)
