@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 from groups import make_group
 
-from thinking_rl.algorithm.calibration import kl_divergence, one_of_each, reason, surprise
+from thinking_rl.algorithm.calibration import (
+    Surprise,
+    SurpriseWatch,
+    kl_divergence,
+    one_of_each,
+    reason,
+    surprise,
+)
 
 
 def sampled(temperature: float, top_p: float, seed: int, tokens: int = 4000, scale: float = 1.0):
@@ -51,8 +59,9 @@ def test_a_policy_scaled_to_the_temperature_has_no_gap() -> None:
 
 
 def test_certain_or_no_tokens_have_no_gap() -> None:
-    assert surprise([]) == (0.0, 0.0, 0)
-    assert surprise([torch.zeros(3, 3)]) == (0.0, 0.0, 3)
+    for statistics, tokens in (([], 0), ([torch.zeros(3, 3)], 3)):
+        found = surprise(statistics)
+        assert (found.gap, found.z, found.tokens) == (0.0, 0.0, tokens)
 
 
 def test_rare_tokens_that_are_missing_are_no_sign() -> None:
@@ -63,6 +72,20 @@ def test_rare_tokens_that_are_missing_are_no_sign() -> None:
     variance = float((p * p.log() ** 2).sum()) - entropy**2
     likely = torch.tensor([float(p[1].log()), entropy, variance])
     assert -1.1 < surprise([likely[:, None].expand(3, 400)]).z < -0.9
+
+
+def test_iterations_are_looked_at_together() -> None:
+    """The last ten, also over a checkpoint."""
+    little = Surprise(total=-40.0, variance=400.0, tokens=1000)
+    watch = SurpriseWatch()
+    zs = []
+    for _ in range(12):
+        zs.append(watch.add(little).z)
+        state = json.loads(json.dumps(watch.state_dict()))
+        watch = SurpriseWatch()
+        watch.load_state_dict(state)
+    assert zs == pytest.approx([-2 * min(n, 10) ** 0.5 for n in range(1, 13)])
+    assert watch.add(little).gap == pytest.approx(-0.04)
 
 
 def test_kl_is_that_between_the_policies() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,18 +16,30 @@ from thinking_rl.types import Conversation, Group
 
 LARGEST_Z = 5.0
 """Beyond it the run says so: by chance once in two million times."""
+WINDOW = 10
+"""Iterations that are looked at together."""
 
 
 class Surprise(NamedTuple):
     """How likely sampled tokens were, beside how likely they should have been."""
 
-    gap: float
-    """Mean of -log p over sampled tokens, less the mean entropy of the distributions that they
-    should come from, in nats; 0 in expectation where they do."""
-    z: float
-    """The gap in its standard errors; below 0: tokens are likelier than they should be."""
+    total: float
+    """Sum over sampled tokens of -log p less the entropy of the distribution that the token should
+    come from, in nats; 0 in expectation where it does."""
+    variance: float
+    """Of `total`, where they do, in squared nats."""
     tokens: int
     """How many were looked at."""
+
+    @property
+    def gap(self) -> float:
+        """Mean of a token, in nats."""
+        return self.total / self.tokens if self.tokens else 0.0
+
+    @property
+    def z(self) -> float:
+        """The gap in its standard errors; below 0: tokens are likelier than they should be."""
+        return self.total / math.sqrt(self.variance) if self.variance else 0.0
 
 
 def surprise(statistics: Iterable[Tensor]) -> Surprise:
@@ -39,14 +51,30 @@ def surprise(statistics: Iterable[Tensor]) -> Surprise:
         statistics: for each response [3, tokens] log-probs, entropies, and variances of log-probs,
             in nats.
     """
-    found = list(statistics)
-    if not found:
-        return Surprise(0.0, 0.0, 0)
+    found = [torch.zeros(3, 0), *statistics]
     logprobs, entropies, variances = torch.cat(found, -1).double()
-    total, variance = -(logprobs + entropies).sum().item(), variances.sum().item()
-    if not variance:
-        return Surprise(0.0, 0.0, len(logprobs))
-    return Surprise(total / len(logprobs), total / math.sqrt(variance), len(logprobs))
+    return Surprise(-(logprobs + entropies).sum().item(), variances.sum().item(), logprobs.numel())
+
+
+class SurpriseWatch:
+    """Adds up the last iterations: what is little in one can be no chance in ten."""
+
+    def __init__(self) -> None:
+        self._recent: list[Surprise] = []
+
+    def add(self, found: Surprise) -> Surprise:
+        """An iteration's; returns that of the last `WINDOW` together."""
+        self._recent = [*self._recent, found][-WINDOW:]
+        totals, variances, tokens = zip(*self._recent, strict=True)
+        return Surprise(sum(totals), sum(variances), sum(tokens))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last iterations; survives JSON."""
+        return {"recent": [[*one] for one in self._recent]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self._recent = [Surprise(*one) for one in state["recent"]]
 
 
 def reason(found: Surprise, temperature: float) -> str | None:
