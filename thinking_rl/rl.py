@@ -152,7 +152,7 @@ def learn(
     """The optimizer steps of an iteration; `probe` is looked at before and after them."""
     rl, planned, learner = session.recipe.rl, session.course.iterations, parts.learner
     assert rl is not None
-    before = learner.policy_statistics(probe)
+    before = learner.scores(probe, learner.settings.temperature)
     found = surprise(before)
     recent = parts.watch.add(found)
     if said := reason(recent, session.recipe.rollout.temperature):
@@ -160,7 +160,7 @@ def learn(
         session.reporter.log(said)
     rates = learning_rates(rl, iteration, planned, rl.epochs * len(batch))
     steps = learner.train(batch, rates, rl.tau_at(iteration, planned))
-    after = learner.policy_statistics(probe)
+    after = learner.scores(probe, learner.settings.temperature)
     return step_metrics(steps) | {
         "steps_not_finite": len(rates) - len(steps),
         "surprise_gap": found.gap,

@@ -140,7 +140,9 @@ def scored(rank, world_size, settings, rendezvous):
     learner = Rank(settings, rank, world_size, rendezvous)
     row = pack_row([make(config, 1, 12)])
     logits = learner.model(input_ids=row.input_ids[None]).logits[0].detach()
-    [policy], [model] = learner.policy_statistics([row], IMAGES), learner.logprobs([row], IMAGES)
+    [policy], [model] = (
+        learner.scores([row], IMAGES, temperature) for temperature in (settings.temperature, 1.0)
+    )
     dist.destroy_process_group()
     targets = row.input_ids[row.positions]
     found = logits[row.positions - 1], targets, policy, model
@@ -150,7 +152,7 @@ def scored(rank, world_size, settings, rendezvous):
 def test_the_policy_is_that_of_the_temperature(tiny_checkpoint, tmp_path):
     settings = LearnerSettings(str(tiny_checkpoint), learning_rate=RATE, tau=0.3, temperature=0.6)
     [found] = ranks.run(scored, 1, settings, f"file://{tmp_path}/meet")
-    rows, targets, (policy, entropy, variance), model = map(torch.tensor, found)
+    rows, targets, (policy, entropy, variance), (model, *_) = map(torch.tensor, found)
     for values, temperature in ((policy, 0.6), (model, 1.0)):
         table = (rows / temperature).log_softmax(-1)
         expected = table.gather(1, targets[:, None])[:, 0]

@@ -75,14 +75,13 @@ class RankActor:
         """Not in the constructor, whose errors Ray gives as text alone."""
         self.rank = Rank(settings, rank, world_size, rendezvous)
 
-    def logprobs(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
-        return self.rank.logprobs(rows, fetch(images))
-
     def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:
         self.rank.begin_iteration(minibatches, fetch(images))
 
-    def policy_statistics(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
-        return self.rank.policy_statistics(rows, fetch(images))
+    def scores(
+        self, rows: Sequence[TrainingRow], images: Images, temperature: float
+    ) -> list[torch.Tensor]:
+        return self.rank.scores(rows, fetch(images), temperature)
 
     def step(
         self, index: int, num_sequences: int, num_tokens: int, learning_rate: float, tau: float
@@ -154,23 +153,18 @@ class Learner:
         chosen = [[conversations[i] for i in row] for row in rows]
         return [pack_row(row, prompt_once=True) for row in chosen]
 
-    def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """Log-probabilities of each conversation's tokens in the loss, at temperature 1."""
-        return self._ask("logprobs", conversations)
-
-    def policy_statistics(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """For each conversation [3, tokens] log-probabilities of its tokens in the loss under the
-        policy that is trained, entropies of the distributions that they come from, and variances of
-        the log-probability of what is drawn from them."""
-        return self._ask("policy_statistics", conversations)
-
-    def _ask(self, method: str, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """What the ranks answer about their rows, [..., tokens] by conversation."""
+    def scores(
+        self, conversations: Sequence[Conversation], temperature: float = 1.0
+    ) -> list[torch.Tensor]:
+        """For each conversation [3, tokens] log-probabilities of its tokens in the loss, entropies
+        of the distributions that they come from, and variances of the log-probability of what is
+        drawn from them, with the logits divided by `temperature`."""
         dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
             rows = self._pack(conversations, share)
-            calls.append(getattr(actor, method).remote(rows, self.images.shared(hashes_of(rows))))
+            images = self.images.shared(hashes_of(rows))
+            calls.append(actor.scores.remote(rows, images, temperature))
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
         for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
             for row, flat in zip(share, values, strict=True):

@@ -102,33 +102,26 @@ class Rank:
         self._references: list[list[torch.Tensor | None]] = []
         self._images: Mapping[str, ImagePatches] = {}
 
-    def logprobs(
-        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
-    ) -> list[torch.Tensor]:
-        """Log-probabilities [R] of each row's tokens in the loss under the model itself
-        (temperature 1), on the CPU.
-
-        Args:
-            images: patches by hash, of the rows' images at least.
-        """
-        return logprobs(self.model, rows, images, self.device)
-
     @torch.no_grad()
-    def policy_statistics(
-        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
+    def scores(
+        self,
+        rows: Sequence[TrainingRow],
+        images: Mapping[str, ImagePatches],
+        temperature: float = 1.0,
     ) -> list[torch.Tensor]:
-        """For each row [3, R] log-probabilities of its tokens in the loss under the policy that is
-        trained (the settings' temperature), entropies of the distributions that they come from, and
-        variances of what is drawn from them; on the CPU.
+        """For each row [3, R] log-probabilities of its tokens in the loss, entropies of the
+        distributions that they come from, and variances of the log-probability of what is drawn
+        from them; on the CPU.
 
         Args:
             images: patches by hash, of the rows' images at least.
+            temperature: what the logits are divided by: that of the settings makes the model the
+                policy that is trained.
         """
         found = []
         for row in rows:
             packed = row.packed(images, self.device)
-            values = self.model.token_statistics(packed, self.settings.temperature)
-            found.append(torch.stack(values).cpu())
+            found.append(torch.stack(self.model.token_statistics(packed, temperature)).cpu())
         reshard(self.model)
         return found
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from thinking_rl.recipe.schema import RL_STAGE, SFT_STAGE
 
-BEFORE_RL = f"after_{SFT_STAGE}"
-AFTER_RL = f"after_{RL_STAGE}"
+START, AFTER_SFT, AFTER_RL = "start", f"after_{SFT_STAGE}", f"after_{RL_STAGE}"
 PERCENT = 100
 
 
@@ -46,12 +45,14 @@ def _draw_rewards(
     _draw_curve(axes, steps, "reward", "reward", color="C7", linestyle=":", linewidth=3)
     _draw_curve(axes, steps, "accuracy", "accuracy of the samples")
     last = steps[-1]["iteration"] + 1 if steps else 1
+    before = AFTER_SFT if AFTER_SFT in evaluations else START
     for how, marker in (("greedy", "s"), ("sampled", "o")):
-        for number, (name, place) in enumerate(((BEFORE_RL, 0), (AFTER_RL, last))):
+        for number, (name, place) in enumerate(((before, 0), (AFTER_RL, last))):
             if (one := evaluations.get(name, {}).get(how)) and one["accuracy"] is not None:
                 label = None if number else f"held out, {how}"
                 axes.plot(place, one["accuracy"], marker, color="C3", label=label, alpha=0.8)
     axes.set_ylim(0, 1)
+    axes.set_ylabel("reward, share of right answers")
     axes.set_title("Reward and accuracy in RL")
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=7)

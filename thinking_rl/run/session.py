@@ -138,7 +138,12 @@ class Session:
     def _record_proof(self, version: int, groups: Sequence[Group], agreement: Agreement) -> None:
         if version > self._proved:
             with self.reporter.timer("record"):
-                self.responses.write("proof", version, groups, agreement.logprobs)
+                self.responses.write(
+                    "proof",
+                    version,
+                    groups,
+                    {"learner_logprobs": agreement.logprobs, "entropies": agreement.entropies},
+                )
             self._proved = version
 
     def __enter__(self) -> Session:
