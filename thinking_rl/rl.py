@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from eval.ask import Model
 from rollouts.stream import Stream
 from thinking_rl.algorithm.advantage import set_advantages
-from thinking_rl.algorithm.calibration import kl_divergence, one_of_each, reason, surprise
+from thinking_rl.algorithm.calibration import (
+    SurpriseWatch,
+    kl_divergence,
+    one_of_each,
+    reason,
+    surprise,
+)
 from thinking_rl.algorithm.length import LengthShaping
 from thinking_rl.algorithm.minibatches import minibatches, trained
 from thinking_rl.algorithm.sampler import Sampler, make_sampler
@@ -42,6 +48,8 @@ class Parts:
     """Samples responses to them."""
     shaping: LengthShaping
     """Adds to their rewards."""
+    watch: SurpriseWatch
+    """Sees whether they are drawn from the policy."""
 
 
 def run_rl(session: Session, checkpoint: str) -> str:
@@ -59,10 +67,11 @@ def run_rl(session: Session, checkpoint: str) -> str:
         learner = session.learner(checkpoint)
         sampler = make_sampler(session.problems, rl, session.recipe.seed)
         shaping = LengthShaping(rl.length, session.recipe.rollout.max_response_tokens)
-        parts = Parts(learner, sampler, session.stream(), shaping)
+        parts = Parts(learner, sampler, session.stream(), shaping, SurpriseWatch())
         session.state.register("sampler", sampler)
         session.state.register("stream", parts.stream)
         session.state.register("length", shaping)
+        session.state.register("surprise", parts.watch)
         done = prepare(session, learner)
         with LastPolicy(session, learner) as last:
             while done < rl.iterations:
@@ -122,25 +131,31 @@ def iterate(session: Session, parts: Parts, last: LastPolicy, iteration: int) ->
             session.pool.sleep()
             last.drop()
             metrics |= parts.stream.meanwhile(
-                lambda: learn(session, parts.learner, batch, probe, iteration)
+                lambda: learn(session, parts, batch, probe, iteration)
             )
         metrics["agreement"] = session.publisher.publish(parts.learner).largest
+    else:
+        reporter.log(
+            f"iteration {iteration}: no optimizer step: {sum(map(len, useful))} responses to train "
+            f"on, and a step has {rl.step_responses} (rl.responses_per_step)"
+        )
     reporter.step(iteration, metrics)
 
 
 def learn(
     session: Session,
-    learner: Learner,
+    parts: Parts,
     batch: Sequence[Sequence[Conversation]],
     probe: Sequence[Conversation],
     iteration: int,
 ) -> dict[str, float]:
     """The optimizer steps of an iteration; `probe` is looked at before and after them."""
-    rl, planned = session.recipe.rl, session.course.iterations
+    rl, planned, learner = session.recipe.rl, session.course.iterations, parts.learner
     assert rl is not None
     before = learner.scores(probe, learner.settings.temperature)
     found = surprise(before)
-    if said := reason(found, session.recipe.rollout.temperature):
+    recent = parts.watch.add(found)
+    if said := reason(recent, session.recipe.rollout.temperature):
         session.reporter.event("sampling", said)
         session.reporter.log(said)
     rates = learning_rates(rl, iteration, planned, rl.epochs * len(batch))
@@ -150,7 +165,8 @@ def learn(
         "steps_not_finite": len(rates) - len(steps),
         "surprise_gap": found.gap,
         "surprise_z": found.z,
-        "kl_all_groups": kl_divergence([one for one, _ in before], [one for one, _ in after]),
+        "surprise_z_recent": recent.z,
+        "kl_all_groups": kl_divergence([one[0] for one in before], [one[0] for one in after]),
     }
 
 

@@ -73,7 +73,7 @@ def two_steps(rank, world_size, settings, rendezvous, folder):
     """Log-probs, then an iteration, then a sharded checkpoint and an export."""
     config = KimiVLConfig.from_pretrained(settings.checkpoint)
     learner = Rank(settings, rank, world_size, rendezvous)
-    values = [v.numpy() for v in learner.scores(dealt(config, rank, world_size)[0], IMAGES)[0]]
+    values = [v[0].numpy() for v in learner.scores(dealt(config, rank, world_size)[0], IMAGES)]
     steps = iterate(learner, config, rank, world_size)
     after = state(learner)
     learner.save(folder / "sharded")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 from groups import make_group
 
-from thinking_rl.algorithm.calibration import kl_divergence, one_of_each, reason, surprise
+from thinking_rl.algorithm.calibration import (
+    Surprise,
+    SurpriseWatch,
+    kl_divergence,
+    one_of_each,
+    reason,
+    surprise,
+)
 
 
 def sampled(temperature: float, top_p: float, seed: int, tokens: int = 4000, scale: float = 1.0):
-    """Log-probs and entropies, under a policy at `scale`, of tokens drawn from its distributions at
+    """Statistics, under a policy at `scale`, of tokens drawn from its distributions at
     another temperature, or only from the likeliest."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(tokens, 50, generator=generator, dtype=torch.float64)
@@ -22,8 +30,9 @@ def sampled(temperature: float, top_p: float, seed: int, tokens: int = 4000, sca
     drawn = places.gather(1, torch.multinomial(ordered, 1, generator=generator))
     policy = (logits / scale).log_softmax(-1)
     entropy = -(policy.exp() * policy).sum(-1)
+    variance = (policy.exp() * policy**2).sum(-1) - entropy**2
     values = policy.gather(1, drawn)[:, 0]
-    return list(zip(values.split(40), entropy.split(40), strict=True))
+    return torch.stack([values, entropy, variance]).split(40, -1)
 
 
 def test_samples_of_the_policy_are_as_surprising_as_they_should_be() -> None:
@@ -50,8 +59,33 @@ def test_a_policy_scaled_to_the_temperature_has_no_gap() -> None:
 
 
 def test_certain_or_no_tokens_have_no_gap() -> None:
-    assert surprise([]) == (0.0, 0.0, 0)
-    assert surprise([(torch.zeros(3), torch.zeros(3))]) == (0.0, 0.0, 3)
+    for statistics, tokens in (([], 0), ([torch.zeros(3, 3)], 3)):
+        found = surprise(statistics)
+        assert (found.gap, found.z, found.tokens) == (0.0, 0.0, tokens)
+
+
+def test_rare_tokens_that_are_missing_are_no_sign() -> None:
+    """Of 400 tokens of which one in 400 is rare, often none is: chance, not another distribution.
+    The sample's own deviation would be next to nothing then."""
+    p = torch.tensor([1 / 400, 399 / 400], dtype=torch.float64)
+    entropy = float(-(p * p.log()).sum())
+    variance = float((p * p.log() ** 2).sum()) - entropy**2
+    likely = torch.tensor([float(p[1].log()), entropy, variance])
+    assert -1.1 < surprise([likely[:, None].expand(3, 400)]).z < -0.9
+
+
+def test_iterations_are_looked_at_together() -> None:
+    """The last ten, also over a checkpoint."""
+    little = Surprise(total=-40.0, variance=400.0, tokens=1000)
+    watch = SurpriseWatch()
+    zs = []
+    for _ in range(12):
+        zs.append(watch.add(little).z)
+        state = json.loads(json.dumps(watch.state_dict()))
+        watch = SurpriseWatch()
+        watch.load_state_dict(state)
+    assert zs == pytest.approx([-2 * min(n, 10) ** 0.5 for n in range(1, 13)])
+    assert watch.add(little).gap == pytest.approx(-0.04)
 
 
 def test_kl_is_that_between_the_policies() -> None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from allocations import Allocations
 
 from thinking_rl.model.kernels import logprobs
-from thinking_rl.model.kernels.logprobs import token_logprobs
+from thinking_rl.model.kernels.logprobs import token_logprobs, token_statistics
 
 
 def inputs(tokens, vocabulary, hidden=16, dtype=torch.float32, seed=0):
@@ -52,6 +52,21 @@ def test_values_and_gradients_equal_stored_logits(tokens, vocabulary, scale, tem
     ours = gradients(measured, factor, states, weight)
     for mine, theirs in zip(ours, gradients(expected, factor, states, weight), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("tokens", "vocabulary"), [(1, 1), (7, 11), (20, 33), (5, 4), (0, 30)])
+@pytest.mark.parametrize(("scale", "temperature"), [(1.0, 1.0), (30.0, 1.0), (1.0, 0.6)])
+def test_variances_equal_those_of_stored_logits(tokens, vocabulary, scale, temperature):
+    states, weight, targets, _ = inputs(tokens, vocabulary)
+    weight = (weight * scale).detach()
+    table = (F.linear(states.double(), weight.double()) / temperature).log_softmax(-1)
+    values, entropy, variance = token_statistics(states, weight, targets, temperature)
+    assert not values.requires_grad
+    expected, spread = plain(states, weight, targets, temperature)
+    torch.testing.assert_close(values.double(), expected, rtol=1e-5, atol=1e-5 * scale)
+    torch.testing.assert_close(entropy.double(), spread, rtol=1e-5, atol=1e-5 * scale)
+    squares = (table.exp() * table.clamp(min=-1e4) ** 2).sum(-1) - spread**2
+    torch.testing.assert_close(variance.double(), squares, rtol=1e-4, atol=1e-4)
 
 
 def test_no_entropy_where_none_is_wanted():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,32 +16,65 @@ from thinking_rl.types import Conversation, Group
 
 LARGEST_Z = 5.0
 """Beyond it the run says so: by chance once in two million times."""
+WINDOW = 10
+"""Iterations that are looked at together."""
 
 
 class Surprise(NamedTuple):
     """How likely sampled tokens were, beside how likely they should have been."""
 
-    gap: float
-    """Mean of -log p over sampled tokens, less the mean entropy of the distributions that they
-    should come from, in nats; 0 in expectation where they do."""
-    z: float
-    """The gap in its standard errors; below 0: tokens are likelier than they should be."""
+    total: float
+    """Sum over sampled tokens of -log p less the entropy of the distribution that the token should
+    come from, in nats; 0 in expectation where it does."""
+    variance: float
+    """Of `total`, where they do, in squared nats."""
     tokens: int
     """How many were looked at."""
 
+    @property
+    def gap(self) -> float:
+        """Mean of a token, in nats."""
+        return self.total / self.tokens if self.tokens else 0.0
 
-def surprise(scores: Iterable[tuple[Tensor, Tensor]]) -> Surprise:
-    """Of responses' tokens, each with log-prob and entropy under the policy, in nats.
+    @property
+    def z(self) -> float:
+        """The gap in its standard errors; below 0: tokens are likelier than they should be."""
+        return self.total / math.sqrt(self.variance) if self.variance else 0.0
 
-    Given what stands before it, a token's -log p less its entropy has mean 0, so that the sum over
-    tokens is a martingale, whose variance the sum of squares estimates.
+
+def surprise(statistics: Iterable[Tensor]) -> Surprise:
+    """Of responses' tokens. Given what stands before it, a token's -log p less its entropy has mean
+    0 and a known variance, so that the sum over tokens is a martingale. Its standard error is that
+    of the policy, not of the sample, which is too small where rare tokens happen to be missing.
+
+    Args:
+        statistics: for each response [3, tokens] log-probs, entropies, and variances of log-probs,
+            in nats.
     """
-    gaps = [-(logprobs.double() + entropies.double()) for logprobs, entropies in scores]
-    flat = torch.cat(gaps) if gaps else torch.zeros(0, dtype=torch.float64)
-    total, squares = flat.sum().item(), flat.square().sum().item()
-    if not squares:
-        return Surprise(0.0, 0.0, len(flat))
-    return Surprise(total / len(flat), total / math.sqrt(squares), len(flat))
+    found = [torch.zeros(3, 0), *statistics]
+    logprobs, entropies, variances = torch.cat(found, -1).double()
+    return Surprise(-(logprobs + entropies).sum().item(), variances.sum().item(), logprobs.numel())
+
+
+class SurpriseWatch:
+    """Adds up the last iterations: what is little in one can be no chance in ten."""
+
+    def __init__(self) -> None:
+        self._recent: list[Surprise] = []
+
+    def add(self, found: Surprise) -> Surprise:
+        """An iteration's; returns that of the last `WINDOW` together."""
+        self._recent = [*self._recent, found][-WINDOW:]
+        totals, variances, tokens = zip(*self._recent, strict=True)
+        return Surprise(sum(totals), sum(variances), sum(tokens))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last iterations; survives JSON."""
+        return {"recent": [[*one] for one in self._recent]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self._recent = [Surprise(*one) for one in state["recent"]]
 
 
 def reason(found: Surprise, temperature: float) -> str | None:

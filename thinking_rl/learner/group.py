@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -80,7 +80,7 @@ class RankActor:
 
     def scores(
         self, rows: Sequence[TrainingRow], images: Images, temperature: float
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    ) -> list[torch.Tensor]:
         return self.rank.scores(rows, fetch(images), temperature)
 
     def step(
@@ -155,32 +155,21 @@ class Learner:
 
     def scores(
         self, conversations: Sequence[Conversation], temperature: float = 1.0
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For each conversation log-probabilities of its tokens in the loss, and entropies of where
-        they come from, with the logits divided by `temperature`."""
+    ) -> list[torch.Tensor]:
+        """For each conversation [3, tokens] log-probabilities of its tokens in the loss, entropies
+        of the distributions that they come from, and variances of the log-probability of what is
+        drawn from them, with the logits divided by `temperature`."""
         dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
             rows = self._pack(conversations, share)
             images = self.images.shared(hashes_of(rows))
             calls.append(actor.scores.remote(rows, images, temperature))
-        answers = self._wait(calls, "compute log-probs")
-        kinds = [
-            self._by_conversation(conversations, dealt, kind) for kind in zip(*answers, strict=True)
-        ]
-        return list(zip(*kinds, strict=True))
-
-    def _by_conversation(
-        self,
-        conversations: Sequence[Conversation],
-        dealt: Sequence[Sequence[Sequence[int]]],
-        answers: Iterable[Sequence[torch.Tensor]],
-    ) -> list[torch.Tensor]:
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
-        for share, values in zip(dealt, answers, strict=True):
+        for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
             for row, flat in zip(share, values, strict=True):
                 counts = [sum(conversations[i].loss_mask) for i in row]
-                for index, value in zip(row, flat.split(counts) if row else [], strict=True):
+                for index, value in zip(row, flat.split(counts, -1) if row else [], strict=True):
                     results[index] = value
         return results
 

@@ -102,21 +102,28 @@ class Rank:
         self._references: list[list[torch.Tensor | None]] = []
         self._images: Mapping[str, ImagePatches] = {}
 
+    @torch.no_grad()
     def scores(
         self,
         rows: Sequence[TrainingRow],
         images: Mapping[str, ImagePatches],
         temperature: float = 1.0,
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they
-        come from, on the CPU.
+    ) -> list[torch.Tensor]:
+        """For each row [3, R] log-probabilities of its tokens in the loss, entropies of the
+        distributions that they come from, and variances of the log-probability of what is drawn
+        from them; on the CPU.
 
         Args:
             images: patches by hash, of the rows' images at least.
             temperature: what the logits are divided by: that of the settings makes the model the
                 policy that is trained.
         """
-        return scores(self.model, rows, images, self.device, temperature=temperature)
+        found = []
+        for row in rows:
+            packed = row.packed(images, self.device)
+            found.append(torch.stack(self.model.token_statistics(packed, temperature)).cpu())
+        reshard(self.model)
+        return found
 
     def begin_iteration(
         self,
@@ -134,15 +141,10 @@ class Rank:
         self._minibatches, self._images = [list(rows) for rows in minibatches], images
         self._references = [[None] * len(self._minibatches[0])]
         for rows in self._minibatches[1:]:
-            logprobs, _ = scores(
-                self.model,
-                rows,
-                images,
-                self.device,
-                with_entropy=False,
-                temperature=self.settings.temperature,
+            temperature = self.settings.temperature
+            self._references.append(
+                [*logprobs(self.model, rows, images, self.device, temperature=temperature)]
             )
-            self._references.append([*logprobs])
         if self.settings.reset_optimizer:
             self.optimizers = make_optimizers(self.model, self.settings)
 
@@ -281,34 +283,34 @@ class Rank:
 
 
 @torch.no_grad()
-def scores(
+def logprobs(
     model: KimiVLForConditionalGeneration,
     rows: Sequence[TrainingRow],
     images: Mapping[str, ImagePatches],
     device: torch.device | str,
     *,
-    with_entropy: bool = True,
     temperature: float = 1.0,
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they come
-    from ([0] where they are not wanted), on the CPU; collective where the model is sharded.
+) -> list[torch.Tensor]:
+    """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
+    model is sharded.
 
     Args:
         temperature: what the logits are divided by.
     """
-    values, entropies = [], []
+    values = []
     for row in rows:
         packed = row.packed(images, device)
-        value, entropy = model.token_logprobs(
-            packed, with_entropy=with_entropy, temperature=temperature
-        )
+        value, _ = model.token_logprobs(packed, with_entropy=False, temperature=temperature)
         values.append(value.cpu())
-        entropies.append(entropy.cpu())
-    # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
-    # copies that no forward ever reads.
+    reshard(model)
+    return values
+
+
+def reshard(model: torch.nn.Module) -> None:
+    """After a forward alone, which leaves the root's parameters gathered; an optimizer made then
+    would hold copies that no forward ever reads."""
     if isinstance(model, FSDPModule):
         model.reshard()
-    return values, entropies
 
 
 def gradient_norm(model: torch.nn.Module, max_norm: float) -> float:

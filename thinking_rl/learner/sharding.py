@@ -28,6 +28,7 @@ def shard(model: KimiVLForConditionalGeneration, world_size: int, dtype: torch.d
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(model, "token_logprobs")
+    register_fsdp_forward_method(model, "token_statistics")
 
 
 def materialize(model: KimiVLForConditionalGeneration, device: torch.device | str) -> None:

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from thinking_rl.model.attention import ATTENTION, SegmentLayout
 from thinking_rl.model.configuration import KimiVLConfig
-from thinking_rl.model.kernels.logprobs import token_logprobs
+from thinking_rl.model.kernels.logprobs import token_logprobs, token_statistics
 from thinking_rl.model.moonvit import Grids, MoonViT, PositionTable
 from thinking_rl.model.packed import PackedRow
 
@@ -191,12 +191,22 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _token_logprobs(
         self, row: PackedRow, with_entropy: bool, temperature: float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = self.packed_hidden(row)[row.positions - 1]
-        targets = row.input_ids[row.positions]
-        weight = self.language_model.lm_head.weight
+        hidden, weight, targets = self._before_head(row)
         return token_logprobs(
             hidden, weight, targets, with_entropy=with_entropy, temperature=temperature
         )
+
+    def _before_head(self, row: PackedRow) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        hidden = self.packed_hidden(row)[row.positions - 1]
+        return hidden, self.language_model.lm_head.weight, row.input_ids[row.positions]
+
+    def token_statistics(
+        self, row: PackedRow, temperature: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `token_logprobs`, without gradients: log-probabilities [R], entropies [R], and
+        variances [R] of the log-probability of a token drawn from its distribution."""
+        hidden, weight, targets = self._before_head(row)
+        return token_statistics(hidden, weight, targets, temperature)
 
     def set_trainable(self, freeze: Sequence[str]) -> None:
         """Freeze parts by name: vision_tower, projector, decoder, router. The router's

@@ -39,9 +39,9 @@ class Scorer(Protocol):
 
     def scores(
         self, conversations: Sequence[Conversation]
-    ) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
-        """Log-probabilities of each conversation's tokens in the loss, and entropies of where they
-        come from."""
+    ) -> Sequence[torch.Tensor | Sequence[torch.Tensor]]:
+        """For each conversation first log-probabilities of its tokens in the loss, then entropies
+        of the distributions that they come from."""
         ...
 
 
@@ -50,8 +50,8 @@ def measure(learner: Scorer, groups: Sequence[Group]) -> Agreement:
     conversations = [g.conversation(i) for g in groups for i in range(len(g.trajectories))]
     largest, total, tokens, worst = 0.0, 0.0, 0, "nowhere"
     scores = learner.scores(conversations)
-    learned = tuple(tuple(logprobs.tolist()) for logprobs, _ in scores)
-    entropies = tuple(tuple(values.tolist()) for _, values in scores)
+    learned = tuple(tuple(one[0].tolist()) for one in scores)
+    entropies = tuple(tuple(one[1].tolist()) for one in scores)
     for one, values in zip(conversations, learned, strict=True):
         for place, (engine, ours) in enumerate(zip(one.logprobs, values, strict=True)):
             difference = abs(engine - ours)

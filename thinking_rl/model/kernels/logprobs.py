@@ -37,8 +37,24 @@ def token_logprobs(
         Log-probs [T] in nats, and entropies [T] in nats, which have no gradient ([0] where they
         are not wanted); float32 whatever the inputs are.
     """
-    scale = 1 / temperature
-    return _TokenLogprobs.apply(hidden, weight, targets, with_entropy, scale)  # pyright: ignore[reportReturnType]
+    wanted = "entropy" if with_entropy else ""
+    values, entropies, _ = _apply(hidden, weight, targets, wanted, temperature)
+    return values, entropies
+
+
+@torch.no_grad()
+def token_statistics(
+    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `token_logprobs`, without gradients: log-probs, entropies, and variances [T] of a token's
+    log-prob where it is drawn from its distribution, in squared nats."""
+    return _apply(hidden, weight, targets, "variance", temperature)
+
+
+def _apply(
+    hidden: Tensor, weight: Tensor, targets: Tensor, wanted: str, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _TokenLogprobs.apply(hidden, weight, targets, wanted, 1 / temperature)  # pyright: ignore[reportReturnType]
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -51,13 +67,14 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
-        with_entropy: bool,
+        wanted: str,
         scale: float,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         tokens = len(targets)
         normaliser = hidden.new_full((tokens,), -torch.inf, dtype=torch.float32)
         chosen = torch.zeros_like(normaliser)
-        entropy = torch.zeros_like(normaliser if with_entropy else normaliser[:0])
+        entropy = torch.zeros_like(normaliser if wanted else normaliser[:0])
+        square = torch.zeros_like(normaliser if wanted == "variance" else normaliser[:0])
         for vocabulary, part in _blocks(weight, VOCABULARY):
             for place, states in _blocks(hidden, TOKENS):
                 logits = _product(states, part.t()).mul_(scale)
@@ -65,18 +82,25 @@ class _TokenLogprobs(torch.autograd.Function):
                 chosen[place] += logits.gather(1, local)[:, 0] * is_here
                 here = logits.logsumexp(-1)
                 total = normaliser[place].logaddexp(here)
-                if with_entropy:
+                if wanted:
                     logits -= here[:, None]
-                    of_block = -torch.einsum("tv,tv->t", logits.exp(), logits)
+                    inside = logits.exp()
+                    of_block = -torch.einsum("tv,tv->t", inside, logits)
                     # The chain rule of entropy: of which block, and of the token within it.
                     old, new = (normaliser[place] - total).exp(), (here - total).exp()
+                    if wanted == "variance":
+                        before, now = old.log().clamp(min=-1e4), new.log().clamp(min=-1e4)
+                        of_old = before**2 - 2 * before * entropy[place] + square[place]
+                        block = torch.einsum("tv,tv->t", inside.mul_(logits), logits)
+                        square[place] = old * of_old + new * (now**2 - 2 * now * of_block + block)
                     within = old * entropy[place] + new * of_block
                     entropy[place] = within + torch.special.entr(old) + torch.special.entr(new)
                 normaliser[place] = total
         ctx.save_for_backward(hidden, weight, targets, normaliser)
         ctx.scale = scale
-        ctx.mark_non_differentiable(entropy)
-        return chosen - normaliser, entropy
+        variance = (square - entropy**2).clamp(min=0) if wanted == "variance" else square
+        ctx.mark_non_differentiable(entropy, variance)
+        return chosen - normaliser, entropy, variance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
