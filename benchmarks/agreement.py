@@ -114,16 +114,19 @@ class Reference:
         load_released(self.model, checkpoint)
 
     @torch.no_grad()
-    def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """Log-probs of each conversation's tokens in the loss, from packed rows."""
+    def scores(
+        self, conversations: Sequence[Conversation]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Log-probs of each conversation's tokens in the loss, and entropies, from packed rows."""
         results = []
         lengths = [len(one.token_ids) for one in conversations]
         for indices in split_by_tokens(lengths, TOKENS_PER_ROW):
             chosen = [conversations[i] for i in indices]
             row = pack_row(chosen)
             patches = self.images.shared(row.image_hashes)
-            values, _ = self.model.token_logprobs(row.packed(patches, "cpu"))
-            results += values.split([sum(one.loss_mask) for one in chosen])
+            counts = [sum(one.loss_mask) for one in chosen]
+            both = self.model.token_logprobs(row.packed(patches, "cpu"))
+            results += zip(*(values.split(counts) for values in both), strict=True)
         return results
 
     @torch.no_grad()

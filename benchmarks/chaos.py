@@ -3,7 +3,8 @@
 A run of the small model with two engines that take what they have room for. Again and again one of
 its processes is killed, or stopped by SIGSTOP, in a state that has a name; a run that ends is
 resumed. One JSON line a strike: seconds until it was noticed, and until the engine served again (or
-the run went on). At the end responses are counted: none may be missing, none there twice.
+the run went on). At the end responses are counted: none may be missing, none there twice; and the
+share of the time that was useful: that of the iterations, each as long as their median.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import time
 from collections import Counter
@@ -190,18 +192,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--strikes", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=20.0, help="no strike begins later")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw, victim = random.Random(options.seed), Victim(options.folder)
     victim.next("sampling")
     begun = time.monotonic()
     for one in islice(cycle(STRIKES), options.strikes):
-        print(json.dumps(strike(victim, one, draw)), flush=True)
+        if time.monotonic() - begun < 60 * options.minutes:
+            print(json.dumps(strike(victim, one, draw)), flush=True)
     took = time.monotonic() - begun
     stopped = stop(victim)
     rows = map(json.loads, victim.run.left.metrics.read_text().splitlines())
-    useful = sum(row["seconds"] for row in rows if row["stage"] == "rl")
-    shares = {"stopped_in_s": stopped, "seconds": round(took), "useful": round(useful / took, 3)}
+    paces = [row["seconds"] for row in rows if row["stage"] == "rl"]
+    shares = {
+        "stopped_in_s": stopped,
+        "seconds": round(took),
+        "useful": round(len(paces) * statistics.median(paces) / took, 3),
+    }
     print(json.dumps(count(victim) | shares))
 
 

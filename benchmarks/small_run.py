@@ -45,7 +45,7 @@ rl:
   iterations: 6
   problems_per_iteration: 4
   samples_per_problem: 4
-  steps_per_iteration: 2
+  responses_per_step: 8
   tau: 0.1
   checkpoint_every: 1
   evaluate_every: 2

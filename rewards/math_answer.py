@@ -115,8 +115,10 @@ def option_named_by(answer: str, choices: tuple[str, ...]) -> str | None:
     if match is None or letter not in LETTERS[: len(choices)]:
         return by_value or _affirmed(cleaned, choices)
     rest = cleaned[match.end() :].lstrip(" ).:,").rstrip(" .:,")
-    if not rest:
+    if not rest or rest.upper() == letter:
         return letter
+    if len(rest) == 1 and rest.upper() in LETTERS[: len(choices)]:  # (A) c
+        return None
     if by_value is not None:
         return by_value
     stated = _option_of_value(rest, choices)
@@ -163,7 +165,10 @@ _LETTER = re.compile(
 
 
 def _option_of_value(value: str, choices: tuple[str, ...]) -> str | None:
-    """The one option whose text, if more than its own letter, says what `value` says."""
+    """The option whose text, if more than its own letter, is `value`, else says the same."""
+    for letter, text in zip(LETTERS, choices, strict=False):
+        if len(value) > 1 and clean(text) == value:  # among 1,2,3 and 2,1,3
+            return letter
     for letter, text in zip(LETTERS, choices, strict=False):
         bare = text.strip(" ().$")
         is_label = len(bare) == 1 and bare.upper() in LETTERS[: len(choices)]
@@ -185,7 +190,7 @@ def _option_leading(cleaned: str, choices: tuple[str, ...]) -> str | None:
 
 
 def _repeats(choices: tuple[str, ...], first: str, second: str) -> bool:
-    return equal(choices[LETTERS.index(first)], choices[LETTERS.index(second)])
+    return clean(choices[LETTERS.index(first)]) == clean(choices[LETTERS.index(second)])
 
 
 def equal(gold: str, answer: str, may_prove: bool = True) -> bool:

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from eval.ask import Model
 from rollouts.stream import Stream
-from thinking_rl.algorithm.advantage import set_advantages, trainable
+from thinking_rl.algorithm.advantage import set_advantages
+from thinking_rl.algorithm.calibration import kl_divergence, one_of_each, reason, surprise
+from thinking_rl.algorithm.length import LengthShaping
+from thinking_rl.algorithm.minibatches import minibatches, trained
 from thinking_rl.algorithm.sampler import Sampler, make_sampler
-from thinking_rl.algorithm.staleness import set_references
 from thinking_rl.files.run_folder import ITERATION
 from thinking_rl.learner.group import Learner
 from thinking_rl.recipe.schema import RL, RL_STAGE
-from thinking_rl.report.iteration import age_metrics, idle_metrics, rollout_metrics, step_metrics
+from thinking_rl.report.iteration import (
+    age_metrics,
+    batch_metrics,
+    idle_metrics,
+    rollout_metrics,
+    step_metrics,
+)
 from thinking_rl.run.benchmarks import run_benchmarks
 from thinking_rl.run.evaluate import evaluate
 from thinking_rl.run.export import copy_checkpoint_files
 from thinking_rl.run.saving import LastPolicy, save_checkpoint
 from thinking_rl.run.session import Session
-from thinking_rl.types import Conversation, Group
+from thinking_rl.types import Conversation
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an iteration works with."""
+
+    learner: Learner
+    """Holds the policy."""
+    sampler: Sampler
+    """Chooses problems."""
+    stream: Stream
+    """Samples responses to them."""
+    shaping: LengthShaping
+    """Adds to their rewards."""
 
 
 def run_rl(session: Session, checkpoint: str) -> str:
@@ -34,14 +57,17 @@ def run_rl(session: Session, checkpoint: str) -> str:
     assert rl is not None
     with session.reporter.stage(RL_STAGE, rl.iterations):
         learner = session.learner(checkpoint)
-        sampler, stream = make_sampler(session.problems), session.stream()
+        sampler = make_sampler(session.problems, rl, session.recipe.seed)
+        shaping = LengthShaping(rl.length, session.recipe.rollout.max_response_tokens)
+        parts = Parts(learner, sampler, session.stream(), shaping)
         session.state.register("sampler", sampler)
-        session.state.register("stream", stream)
+        session.state.register("stream", parts.stream)
+        session.state.register("length", shaping)
         done = prepare(session, learner)
         with LastPolicy(session, learner) as last:
             while done < rl.iterations:
                 last.keep(done)
-                iterate(session, learner, sampler, stream, last, done)
+                iterate(session, parts, last, done)
                 done += 1
                 with session.reporter.between_steps():
                     after_iteration(session, learner, done)
@@ -65,40 +91,67 @@ def prepare(session: Session, learner: Learner) -> int:
     return position.iteration
 
 
-def iterate(
-    session: Session,
-    learner: Learner,
-    sampler: Sampler,
-    stream: Stream,
-    last: LastPolicy,
-    iteration: int,
-) -> None:
+def iterate(session: Session, parts: Parts, last: LastPolicy, iteration: int) -> None:
     """One iteration: sample, grade, step, publish, prove, report."""
     rl, reporter = session.recipe.rl, session.reporter
     assert rl is not None
     session.pool.take_idle()
     with reporter.timer("rollout"):
-        stream.fill(sampler, iteration)
-        groups = stream.collect(iteration)
+        parts.stream.fill(parts.sampler, iteration)
+        groups = parts.stream.collect(iteration)
     idle = session.pool.take_idle()
     with reporter.timer("grade"):
         groups = session.grader.grade(groups)
-        sampler.record(groups)
-    groups = set_advantages(groups, length_weight(rl, iteration))
+        parts.sampler.record(groups)
+    tau = rl.tau_at(iteration, session.course.iterations)
+    groups = parts.shaping.apply(groups, iteration)
+    groups = set_advantages(groups, rl.loss.baseline, tau)
     with reporter.timer("record"):
         session.responses.write(RL_STAGE, iteration, groups)
     metrics = rollout_metrics(groups) | idle_metrics(idle) | session.grader.metrics()
-    metrics["unfinished"] = stream.unfinished
-    if batch := minibatches(groups, rl.steps_per_iteration, session.pool.version, oldest(session)):
-        metrics |= age_metrics(batch, session.pool.version)
+    metrics |= {"unfinished": parts.stream.unfinished, "tau": tau}
+    version, noise = session.pool.version, f"{session.recipe.seed}/iteration/{iteration}"
+    keep = rl.loss.without_signal == "keep"
+    useful = trained(groups, version, oldest(session), without_signal=keep)
+    batch = minibatches(useful, rl.step_responses, noise)
+    metrics |= batch_metrics(useful, batch, rl.planned_steps // rl.epochs)
+    if batch:
+        metrics |= age_metrics(batch, version)
+        probe = one_of_each(groups, version, noise)
         with reporter.timer("learn"):
             session.pool.sleep()
             last.drop()
-            rates = learning_rates(rl, iteration, session.course.iterations)
-            steps = stream.meanwhile(lambda: learner.train(batch, rates))
-        agreement = session.publisher.publish(learner)
-        metrics |= step_metrics(steps) | {"agreement": agreement.largest}
+            metrics |= parts.stream.meanwhile(
+                lambda: learn(session, parts.learner, batch, probe, iteration)
+            )
+        metrics["agreement"] = session.publisher.publish(parts.learner).largest
     reporter.step(iteration, metrics)
+
+
+def learn(
+    session: Session,
+    learner: Learner,
+    batch: Sequence[Sequence[Conversation]],
+    probe: Sequence[Conversation],
+    iteration: int,
+) -> dict[str, float]:
+    """The optimizer steps of an iteration; `probe` is looked at before and after them."""
+    rl, planned = session.recipe.rl, session.course.iterations
+    assert rl is not None
+    before = learner.scores(probe, learner.settings.temperature)
+    found = surprise(before)
+    if said := reason(found, session.recipe.rollout.temperature):
+        session.reporter.event("sampling", said)
+        session.reporter.log(said)
+    rates = learning_rates(rl, iteration, planned, rl.epochs * len(batch))
+    steps = learner.train(batch, rates, rl.tau_at(iteration, planned))
+    after = learner.scores(probe, learner.settings.temperature)
+    return step_metrics(steps) | {
+        "steps_not_finite": len(rates) - len(steps),
+        "surprise_gap": found.gap,
+        "surprise_z": found.z,
+        "kl_all_groups": kl_divergence([one for one, _ in before], [one for one, _ in after]),
+    }
 
 
 def after_iteration(session: Session, learner: Learner, done: int) -> None:
@@ -122,15 +175,12 @@ def measure_benchmarks(session: Session, done: int) -> None:
     run_benchmarks(session.benchmarks, model, done, session.reporter.evaluation)
 
 
-def learning_rates(rl: RL, iteration: int, planned: int) -> list[float]:
-    """Of an iteration's optimizer steps, in a run that was planned with so many iterations."""
-    first, total = iteration * rl.steps_per_iteration, planned * rl.steps_per_iteration
-    return [rl.optimizer.rate(first + i, total) for i in range(rl.steps_per_iteration)]
-
-
-def length_weight(rl: RL, iteration: int) -> float:
-    """Weight of the length reward: off for a first phase, then constant (k1.5, 2.3.3)."""
-    return rl.length_reward.weight if iteration >= rl.length_reward.start_iteration else 0.0
+def learning_rates(rl: RL, iteration: int, planned: int, steps: int) -> list[float]:
+    """Of an iteration's optimizer steps, in a run that was planned with so many iterations. Steps
+    beyond the plan, of responses that were begun before, have the last rate of the iteration."""
+    each = rl.planned_steps
+    places = [iteration * each + min(i, each - 1) for i in range(steps)]
+    return [rl.optimizer.rate(place, planned * each) for place in places]
 
 
 def oldest(session: Session) -> int:
@@ -138,26 +188,3 @@ def oldest(session: Session) -> int:
     rl = session.recipe.rl
     assert rl is not None
     return session.pool.version - rl.max_staleness if rl.older_segments == "leave_out" else 0
-
-
-def minibatches(
-    groups: Sequence[Group], steps: int, version: int = 0, oldest: int = 0
-) -> list[list[Conversation]]:
-    """The responses that move the policy, in at most `steps` parts of whole groups. Groups whose
-    rewards are all equal, and responses that were not graded, are left out.
-
-    Args:
-        version: of the policy that the iteration begins with.
-        oldest: tokens of policies before this one are left out; so is a response of theirs alone.
-    """
-    useful = [
-        [set_references(group.conversation(index), version, oldest) for index in trainable(group)]
-        for group in groups
-        if group.has_signal
-    ]
-    useful = [kept for group in useful if (kept := [one for one in group if any(one.loss_mask)])]
-    parts = min(steps, len(useful))
-    shares = [
-        useful[i * len(useful) // parts : (i + 1) * len(useful) // parts] for i in range(parts)
-    ]
-    return [[one for group in share for one in group] for share in shares]

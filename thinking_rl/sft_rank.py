@@ -126,7 +126,7 @@ class PackedSFTTrainer(SFTTrainer):
         optimizer = super().create_optimizer(model)
         if self.job.done:
             assert self.model is not None
-            load_state(self.job.checkpoint(self.job.done), self.model, optimizer)
+            load_state(self.job.checkpoint(self.job.done), self.model, [optimizer])
         return optimizer
 
     def create_scheduler(self, num_training_steps, optimizer=None):
@@ -173,7 +173,7 @@ class _Progress(TrainerCallback):
         step, sft = self.job.done + state.global_step, self.job.sft
         self.rows.append({"step": step - 1, **kept})
         if sft.checkpoint_every and step % sft.checkpoint_every == 0 and step < sft.steps:
-            save_state(self.job.checkpoint(step), kwargs["model"], kwargs["optimizer"].optimizer)
+            save_state(self.job.checkpoint(step), kwargs["model"], [kwargs["optimizer"].optimizer])
             self.rows.append({"saved": step})
         self._last = time.monotonic()
 

@@ -175,6 +175,13 @@ class Group:
     """What the grader said of each response; empty before."""
     advantages: tuple[float, ...] = ()
     """Of each response, in units of the reward; empty before they are set."""
+    shaping: tuple[Mapping[str, float], ...] = ()
+    """What is added to the score of each response, by name (see `algorithm.length`), in units of
+    the reward; empty: nothing."""
+
+    def reward(self, index: int) -> float:
+        """Of response `index`: the score's value and all that is added to it."""
+        return self.scores[index].value + sum(self.shaping[index].values() if self.shaping else ())
 
     @property
     def has_signal(self) -> bool:

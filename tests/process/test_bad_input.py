@@ -95,7 +95,12 @@ def nothing_starts(*_: object) -> None:
     ("file", "row", "overrides", "message"),
     [
         ("", {}, ["rl.iteratons=3"], "rl.iteratons: unknown key; the nearest valid one is"),
-        ("", {}, ["rl.tau=high"], "rl.tau: expected a valid number, not 'high'"),
+        (
+            "",
+            {},
+            ["rl.tau=high"],
+            "rl.tau: expected a number above 0, or .*, not 'high'",
+        ),
         ("", {}, ["rl.samples_per_problem=1"], "rl.samples_per_problem: .* 2, not 1"),
         ("", {}, ["data.train.0.path=none.jsonl"], "no such file: .*none.jsonl"),
         ("", {}, ["rewards.parts.0.grader=own.py:wrong"], "no function 'wrong' in own.py"),

@@ -225,7 +225,8 @@ def test_what_is_stopped_goes_on_under_other_weights(
     prompt = prompts["one image"]
     responses = tuple(make_trajectory(reference.processor, prompt, one) for one in answers)
     group = Group(prompt.problem, responses)
-    learned = reference.logprobs([group.conversation(i) for i in range(len(answers))])
+    scores = reference.scores([group.conversation(i) for i in range(len(answers))])
+    learned = [logprobs for logprobs, _ in scores]
     for answer, values in zip(answers, learned, strict=True):
         old = sum(len(s.token_ids) for s in answer.segments if s.policy_version < engine.version)
         given = [value for segment in answer.segments for value in segment.logprobs]

@@ -241,19 +241,24 @@ def test_a_group_with_its_picture(visit: Visit, server: Server, runs: list[RunFo
     )
 
 
-def test_tokens_by_what_engine_and_learner_differ(visit: Visit, server: Server) -> None:
+@pytest.mark.parametrize(
+    ("mode", "told"), [("difference", "engine less learner"), ("entropy", "entropy")]
+)
+def test_tokens_of_a_proof_by_what_the_learner_says(
+    visit: Visit, server: Server, mode: str, told: str
+) -> None:
     [key] = [
         row["key"]
         for row in server.runs[0].index.problems({"stage": "proof", "at": "1"})["rows"]
         if row["id"] == "shapes-10000"
     ]
-    visit.go(server.url, f"group?problem={key}&stage=proof&at=1&mode=difference")
+    visit.go(server.url, f"group?problem={key}&stage=proof&at=1&mode={mode}")
     shades = visit.page.eval_on_selector_all(
         ".tokens span", "nodes => nodes.map(node => node.style.background)"
     )
     assert len(set(shades)) > 5
     visit.page.hover(".tokens span >> nth=3")
-    assert "engine less learner" in visit.text("#tip")
+    assert told in visit.text("#tip")
 
 
 def test_a_script_in_a_response_stays_text(

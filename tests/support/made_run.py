@@ -149,16 +149,14 @@ class Writer:
         groups = [group(one, samples, chance, self.draw, done) for one in problems]
         for one in problems:
             self.pictures |= {hash_of(p): p for p in one.images if isinstance(p, bytes)}
-        learned = (
-            [
-                tuple(v - self.draw.gauss(0, 0.01) for v in t.logprobs)
-                for g in groups
-                for t in g.trajectories
-            ]
-            if stage == "proof"
-            else ()
-        )
-        self.responses.write(stage, at, groups, learned)
+        responses = [t for g in groups for t in g.trajectories] if stage == "proof" else []
+        learned = {
+            "learner_logprobs": [
+                [v - self.draw.gauss(0, 0.01) for v in t.logprobs] for t in responses
+            ],
+            "entropies": [[self.draw.uniform(0, 3) for _ in t.logprobs] for t in responses],
+        }
+        self.responses.write(stage, at, groups, learned if responses else None)
         verdicts = [s.correct for g in groups for s in g.scores if s.correct is not None]
         return sum(verdicts) / len(verdicts)
 

@@ -31,7 +31,7 @@ rl:
   iterations: 2
   problems_per_iteration: 4
   samples_per_problem: 4
-  steps_per_iteration: 2
+  responses_per_step: 4
   tau: 0.1
   checkpoint_every: 1
   optimizer: {learning_rate: 1.0e-3}

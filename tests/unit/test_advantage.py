@@ -1,3 +1,4 @@
+import math
 import random
 
 import numpy as np
@@ -5,12 +6,16 @@ import pytest
 
 from thinking_rl.algorithm.advantage import (
     GroupCounts,
+    baseline,
     count_groups,
     graded,
+    log_mean_exp_baseline,
     mean_baseline,
     set_advantages,
     trainable,
 )
+from thinking_rl.algorithm.length import LengthShaping
+from thinking_rl.recipe.schema import Length
 from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 RIGHT = Score(1.0, correct=True)
@@ -30,7 +35,8 @@ def make_group(scores, lengths=None, reasons=None):
 
 
 def advantages_of(*args, length_weight=0.0, **kwargs):
-    (group,) = set_advantages([make_group(*args, **kwargs)], length_weight)
+    shaping = LengthShaping(Length(reward_weight=length_weight), max_response_tokens=100)
+    (group,) = set_advantages(shaping.apply([make_group(*args, **kwargs)], 0))
     return list(group.advantages)
 
 
@@ -54,6 +60,7 @@ def test_equal_rewards_leave_exactly_nothing():
     for _ in range(300):
         reward, k = generator.uniform(-2, 2), generator.randrange(1, 65)
         advantages = mean_baseline([reward] * k)
+        assert advantages == log_mean_exp_baseline([reward] * k, generator.uniform(0.01, 9))
         assert advantages == [0.0] * k
         assert not np.asarray(advantages, dtype=np.float32).any()
 
@@ -61,6 +68,30 @@ def test_equal_rewards_leave_exactly_nothing():
 def test_empty_group_is_refused():
     with pytest.raises(ValueError, match="data point"):
         mean_baseline([])
+    with pytest.raises(ValueError, match="empty"):
+        log_mean_exp_baseline([], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "tau", "log_z"),
+    [
+        ([1.0, 0.0], 1.0, math.log((math.e + 1) / 2)),
+        ([1.0, 0.0, 0.0, 0.0], 0.5, 0.5 * math.log((math.e**2 + 3) / 4)),
+        ([3.0, 3.0, -1.0], 2.0, 2.0 * math.log((2 * math.e**1.5 + math.e**-0.5) / 3)),
+        ([1.0, 0.0], 1e-3, 1.0 - 1e-3 * math.log(2)),  # towards the largest, without overflow
+        ([1.0, 0.0], 1e6, 0.5),  # towards the mean
+    ],
+)
+def test_log_mean_exp_baseline(rewards, tau, log_z):
+    expected = [reward - log_z for reward in rewards]
+    assert log_mean_exp_baseline(rewards, tau) == pytest.approx(expected, abs=1e-6)
+    assert baseline(rewards, "log_mean_exp", tau) == log_mean_exp_baseline(rewards, tau)
+
+
+def test_the_baseline_is_that_of_the_recipe():
+    groups = [make_group([RIGHT, WRONG])]
+    [group] = set_advantages(groups, "log_mean_exp", 0.5)
+    assert list(group.advantages) == log_mean_exp_baseline([1.0, 0.0], 0.5)
 
 
 def test_failed_gradings_stay_out_of_the_mean():
@@ -73,12 +104,12 @@ def test_unfinished_responses_stay_out():
     reasons = [STOP, UNFINISHED, FinishReason.LENGTH]
     group = make_group([RIGHT, RIGHT, WRONG], reasons=reasons)
     assert trainable(group) == graded(group) == [0, 2]
-    assert set_advantages([group], 0.0)[0].advantages == (0.5, 0.0, -0.5)
+    assert set_advantages([group])[0].advantages == (0.5, 0.0, -0.5)
 
 
 @pytest.mark.parametrize("scores", [[RIGHT], [RIGHT, FAILED], [FAILED, FAILED], []])
 def test_fewer_than_two_graded_is_no_signal(scores):
-    (group,) = set_advantages([make_group(scores)], 1.0)
+    (group,) = set_advantages([make_group(scores)])
     assert trainable(group) == []
     assert not group.has_signal
     assert group.advantages == (0.0,) * len(scores)
@@ -108,7 +139,7 @@ def test_length_range_is_that_of_the_responses_that_train():
 
 def test_bad_reward_names_the_problem():
     with pytest.raises(ValueError, match=r"problem 'p' must be finite, got \[nan"):
-        set_advantages([make_group([Score(float("nan")), RIGHT])], 0.0)
+        set_advantages([make_group([Score(float("nan")), RIGHT])])
 
 
 def test_count_groups():
@@ -120,8 +151,10 @@ def test_count_groups():
         make_group([RIGHT, FAILED]),
         make_group([Score(0.3), Score(0.3)]),
     ]
-    counts = count_groups(set_advantages(groups, 0.0))
+    counts = count_groups(set_advantages(groups))
     assert counts == GroupCounts(total=6, with_signal=1, all_right=1, all_wrong=2, not_graded=1)
 
-    counts = count_groups(set_advantages([make_group([RIGHT, RIGHT], lengths=[5, 9])], 0.1))
+    shaping = LengthShaping(Length(reward_weight=0.1), max_response_tokens=100)
+    shaped = shaping.apply([make_group([RIGHT, RIGHT], lengths=[5, 9])], 0)
+    counts = count_groups(set_advantages(shaped))
     assert (counts.all_right, counts.with_signal) == (1, 1)

@@ -28,10 +28,10 @@ class Learner:
     def __init__(self, *values: list[float]):
         self.values = [torch.tensor(value) for value in values]
 
-    def logprobs(self, conversations: list) -> list[torch.Tensor]:
+    def scores(self, conversations: list) -> list[tuple[torch.Tensor, torch.Tensor]]:
         lengths = [sum(conversation.loss_mask) for conversation in conversations]
         assert lengths == [len(value) for value in self.values]
-        return self.values
+        return [(value, value + 3) for value in self.values]
 
 
 def compare(learner: Any, *trajectories: Trajectory) -> Agreement:

@@ -91,10 +91,10 @@ def test_a_dry_run_refuses(
     ("overrides", "words"),
     [
         (["sft.steps=10"], "sft.optimizer.warmup_steps: 20 steps of a stage of 10"),
-        (["rl.optimizer.warmup_steps=60"], "rl.optimizer.warmup_steps: 60 steps of a stage of 60"),
+        (["rl.optimizer.warmup_steps=90"], "rl.optimizer.warmup_steps: 90 steps of a stage of 90"),
         (
-            ["rl.length_reward.weight=0.2", "rl.length_reward.start_iteration=15"],
-            "the length reward never starts",
+            ["rl.length.reward_weight=0.2", "rl.length.start_iteration=15"],
+            "length never enters the reward",
         ),
         (["rl.evaluate_every=99"], "rl.evaluate_every: 99 of 15 iterations"),
         (["rollout.engines=8"], "rollout.engines: 8 processes on a machine with 2 cores"),

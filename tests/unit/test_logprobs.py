@@ -17,9 +17,9 @@ def inputs(tokens, vocabulary, hidden=16, dtype=torch.float32, seed=0):
     return states, weight, targets, factor
 
 
-def plain(states, weight, targets):
+def plain(states, weight, targets, temperature=1.0):
     """Log-probs and entropies of stored logits, in float64."""
-    table = F.linear(states.double(), weight.double()).log_softmax(-1)
+    table = (F.linear(states.double(), weight.double()) / temperature).log_softmax(-1)
     return table.gather(1, targets[:, None])[:, 0], -(table.exp() * table).sum(-1)
 
 
@@ -36,13 +36,15 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("tokens", "vocabulary"), [(1, 1), (1, 30), (7, 11), (20, 33), (23, 45), (5, 4), (0, 30)]
 )
-@pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_values_and_gradients_equal_stored_logits(tokens, vocabulary, scale):
+@pytest.mark.parametrize(("scale", "temperature"), [(1.0, 1.0), (30.0, 1.0), (1.0, 0.6)])
+def test_values_and_gradients_equal_stored_logits(tokens, vocabulary, scale, temperature):
     states, weight, targets, factor = inputs(tokens, vocabulary)
     with torch.no_grad():
         weight *= scale  # logits in the hundreds: no exponential may overflow
-    measured, entropy = token_logprobs(states, weight, targets, with_entropy=True)
-    expected, spread = plain(states, weight, targets)
+    measured, entropy = token_logprobs(
+        states, weight, targets, with_entropy=True, temperature=temperature
+    )
+    expected, spread = plain(states, weight, targets, temperature)
     assert measured.dtype == entropy.dtype == torch.float32
     assert not entropy.requires_grad
     torch.testing.assert_close(measured.double(), expected, rtol=1e-5, atol=1e-5 * scale)

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
-from thinking_rl.algorithm.loss import mirror_descent_loss
+from thinking_rl.algorithm.advantage import baseline, mean_baseline
+from thinking_rl.algorithm.loss import inside_band, mirror_descent_loss
+from thinking_rl.recipe.schema import Loss
 
 TAU = 0.2
 L = torch.tensor([-0.5, -1.0, -0.2, -0.7, -1.5], dtype=torch.float64)
@@ -20,17 +22,80 @@ def loss_and_gradient(logprobs=L, reference=O, advantages=A, seq_ids=IDS, **opti
     return output, gradient
 
 
+# Loss and gradient by hand from the numbers above.
+GOLDEN = [
+    ("token", "tokens", -0.0862, [-0.096, -0.108, 0.096, 0.108, 0.088]),
+    ("token", "sequences", -0.2155, [-0.24, -0.27, 0.24, 0.27, 0.22]),
+    ("token", "response_length", -0.0089166667, [-0.12, -0.135, 0.08, 0.09, 0.22 / 3]),
+    ("sequence", "tokens", -0.0890, [-0.104, -0.104, 0.092, 0.092, 0.092]),
+    ("sequence", "sequences", -0.2225, [-0.26, -0.26, 0.23, 0.23, 0.23]),
+    ("sequence", "response_length", -0.0115833333, [-0.13, -0.13, 0.23 / 3, 0.23 / 3, 0.23 / 3]),
+]
+OPTIONS = [{"form": form, "normalisation": name, "num_tokens": 5} for form, name, *_ in GOLDEN]
+
+
+@pytest.mark.parametrize(("form", "normalisation", "loss", "gradient"), GOLDEN)
+def test_worked_example(form, normalisation, loss, gradient):
+    output, measured = loss_and_gradient(form=form, normalisation=normalisation, num_tokens=5)
+    assert output.loss.item() == pytest.approx(loss, abs=1e-10)
+    assert measured.tolist() == pytest.approx(gradient, abs=1e-12)
+    terms = output.metrics["policy_loss"] + output.metrics["regularizer"]
+    assert terms.item() == pytest.approx(loss, abs=1e-10)
+
+
 @pytest.mark.parametrize(
-    ("options", "loss", "gradient"),
+    ("preset", "tau", "loss", "gradient"),
     [
-        ({}, -0.2225, [-0.26, -0.26, 0.23, 0.23, 0.23]),
-        ({"form": "token", "num_tokens": 5}, -0.0862, [-0.096, -0.108, 0.096, 0.108, 0.088]),
+        # Eq. 3 of Kimi k1.5.
+        ("k1.5", 0.2, -0.2225, [-0.26, -0.26, 0.23, 0.23, 0.23]),
+        # Kimi K2.5 has no half: its tau of 0.1 is 0.2 here.
+        ("k2.5", 0.2, -0.0862, [-0.096, -0.108, 0.096, 0.108, 0.088]),
     ],
 )
-def test_worked_example(options, loss, gradient):
-    output, measured = loss_and_gradient(**options)
+def test_presets(preset, tau, loss, gradient):
+    chosen = Loss(preset=preset)
+    options = {"form": chosen.form, "normalisation": chosen.normalisation, "num_tokens": 5}
+    output, measured = loss_and_gradient(tau=tau, **options)
     assert output.loss.item() == pytest.approx(loss, abs=1e-12)
     assert measured.tolist() == pytest.approx(gradient, abs=1e-12)
+    assert mean_baseline([1.0, 0.0]) == baseline([1.0, 0.0], chosen.baseline, tau) == [0.5, -0.5]
+
+
+def test_openkimi_is_the_sequence_form_by_response_length():
+    """0.5 * tau * (A / tau - D)^2 / n differs from it by what has no gradient."""
+    output, gradient = loss_and_gradient(normalisation="response_length")
+    logprobs = L.clone().requires_grad_()
+    lengths = torch.tensor([2, 3])
+    log_ratios = torch.stack([(logprobs - O)[:2].sum(), (logprobs - O)[2:].sum()])
+    theirs = (TAU / 2 * (A / TAU - log_ratios) ** 2 / lengths).mean()
+    assert theirs.item() == pytest.approx(0.2571667, abs=1e-7)
+    (expected,) = torch.autograd.grad(theirs, logprobs)
+    torch.testing.assert_close(gradient, expected)
+    references = torch.stack([O[:2].sum(), O[2:].sum()])
+    constant = ((A**2 / (2 * TAU) + A * references) / lengths).mean()
+    assert (output.loss + constant).item() == pytest.approx(0.2571667, abs=1e-7)
+
+
+def test_a_token_outside_the_band_has_no_policy_gradient():
+    """Whatever the sign of its advantage; its regulariser stays."""
+    sampled = torch.tensor([-0.5, -1.9, -1.2, -0.7, math.nan], dtype=torch.float64)
+    inside = inside_band(L, sampled, (0.5, 2.0))
+    assert inside.tolist() == [True, False, False, True, True]  # ratios 1, 2.46, 2.72, 1, unknown
+    assert inside_band(L, L + 1.0, (0.5, 2.0)).tolist() == [False] * 5  # 0.37
+    output, gradient = loss_and_gradient(
+        form="token", normalisation="tokens", num_tokens=5, weights=inside.double()
+    )
+    assert output.loss.item() == pytest.approx((0.25 - 0.35 - 0.75 + 0.1 * 0.19) / 5, abs=1e-12)
+    assert gradient.tolist() == pytest.approx([-0.096, -0.008, -0.004, 0.108, 0.088], abs=1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_without_advantage_or_distance_there_is_exactly_nothing(options):
+    """Equal rewards at the reference: no loss and no gradient, in float32 too."""
+    logprobs = L.float()
+    output, gradient = loss_and_gradient(logprobs, logprobs, torch.zeros(2), **options)
+    assert output.loss.item() == 0.0
+    assert gradient.tolist() == [0.0] * 5
 
 
 def test_metrics_are_detached_sums():
@@ -40,8 +105,8 @@ def test_metrics_are_detached_sums():
         "log_ratio": -0.3,
         "log_ratio_abs": 0.3,
         "kl": sum(math.exp(d) - 1 - d for d in deltas),
-        "policy_loss": 0.75 - 1.2,
-        "regularizer": 0.001 + 0.004,
+        "policy_loss": (0.75 - 1.2) / 2,
+        "regularizer": (0.001 + 0.004) / 2,
     }
     assert not any(value.requires_grad for value in metrics.values())
     assert {k: v.item() for k, v in metrics.items()} == pytest.approx(expected, abs=1e-12)
@@ -53,7 +118,7 @@ def test_regularizer_has_the_half():
     assert gradient.tolist() == pytest.approx([TAU * -0.1 / 2] * 2 + [TAU * -0.2 / 2] * 3)
 
 
-@pytest.mark.parametrize("options", [{}, {"form": "token", "num_tokens": 5}])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_gradcheck(options):
     def loss(logprobs):
         return mirror_descent_loss(logprobs, O, A, IDS, 2, TAU, **options).loss
@@ -61,7 +126,7 @@ def test_gradcheck(options):
     assert torch.autograd.gradcheck(loss, L.clone().requires_grad_())
 
 
-@pytest.mark.parametrize("options", [{}, {"form": "token", "num_tokens": 700}])
+@pytest.mark.parametrize("options", [one | {"num_tokens": 700} for one in OPTIONS])
 def test_micro_batches_add_up(options):
     """Any split of the responses, in float32, gives the loss and gradients of the whole."""
     generator = torch.Generator().manual_seed(0)
@@ -166,9 +231,10 @@ def test_empty_micro_batch_can_be_stepped_through():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"form": "tokens"}, "'tokens' is unknown; choose one of sequence, token"),
-        ({"form": "token"}, "'token' divides by a global count, which is None"),
-        ({"num_sequences": 0}, "'sequence' divides by a global count, which is 0"),
+        ({"form": "tokens"}, "form 'tokens' is unknown .did you mean 'token'"),
+        ({"normalisation": "mean"}, "normalisation 'mean' is unknown; one of sequences, tokens"),
+        ({"normalisation": "tokens"}, "'tokens' divides by a count, which is None"),
+        ({"num_sequences": 0}, "'sequences' divides by a count, which is 0"),
     ],
 )
 def test_bad_options(options, words):

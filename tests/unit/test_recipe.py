@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thinking_rl.recipe.load import RecipeError, load_recipe, save_resolved
-from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.load import RecipeError, _section_in, load_recipe, save_resolved
+from thinking_rl.recipe.schema import PRESETS, RL, Loss, Recipe, Section
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """\
@@ -48,7 +48,7 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
             "rl.iterations=7",
             "rl.tau=2e-1",
             "rl.optimizer.betas=[0.8, 0.9]",
-            "rl.length_reward.weight=0.5",  # a section the file leaves out
+            "rl.length.reward_weight=0.5",  # a section the file leaves out
             "data.eval.0.levels=[2, 3]",
             "data.instruction=a=b",
             "ray_address=null",
@@ -58,9 +58,9 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ],
     )
     assert recipe.rl
-    assert (recipe.rl.iterations, recipe.rl.tau) == (7, 0.2)
+    assert (recipe.rl.iterations, recipe.rl.tau) == (7, (0.2, 0.2))
     assert recipe.rl.optimizer.betas == (0.8, 0.9)
-    assert recipe.rl.length_reward.weight == 0.5
+    assert recipe.rl.length.reward_weight == 0.5
     assert recipe.data.eval[0].levels == [2, 3]
     assert recipe.data.instruction == "a=b"
     assert recipe.ray_address is None
@@ -75,7 +75,11 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ("iterations: 2", "iterations: 2.5", "rl.iterations: expected a valid integer, not 2.5"),
         ("iterations: 2", "iterations: yes", "rl.iterations: expected a valid integer, not True"),
         ("iterations: 2", "iterations: 0", "expected greater than or equal to 1, not 0"),
-        ("tau: 0.1", "tau: .nan", "rl.tau: expected a finite number, not nan"),
+        (
+            "tau: 0.1",
+            "tau: .nan",
+            "rl.tau: expected a number above 0, or [first, last] of",
+        ),
         ("path: tiny", "path: 7", "model.path: expected a valid string, not 7"),
         (
             "path: tiny",
@@ -99,7 +103,7 @@ def test_overrides_are_yaml_values_at_dotted_keys(tmp_path: Path) -> None:
         ("procedural}]", "gsm8k}]", "data.train.0: format gsm8k needs a `path`"),
         ("[rl]", "[sft, rl]", "stages lists 'sft': the recipe needs a section `sft:`"),
         ("32, max", "128, max", "max_response_tokens is 128: it must be below max_model_tokens"),
-        ("tau: 0.1", "tau: 0.1\n  steps_per_iteration: 99", "an iteration has only 32 responses"),
+        ("tau: 0.1", "tau: 0.1\n  responses_per_step: 99", "an iteration has only 32 responses"),
         (
             "  tau: 0.1",
             "  tau: 0.1\n  tau: 0.2",
@@ -189,3 +193,85 @@ def test_shipped_recipes_load(path: Path, tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.touch()
     assert isinstance(load_recipe(path, [f"data_dir={tmp_path}"]), Recipe)
+
+
+def rl_with(tmp_path: Path, *overrides: str) -> RL:
+    recipe = load_recipe(write(tmp_path, GOOD), overrides)
+    assert recipe.rl
+    return recipe.rl
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_its_keys_and_nothing_else(tmp_path: Path, preset: str) -> None:
+    plain, chosen = rl_with(tmp_path), rl_with(tmp_path, f"rl.loss.preset={preset}")
+    assert chosen.model_copy(update={"loss": plain.loss}) == plain
+    settings = chosen.loss.model_dump()
+    expected = Loss.model_validate(PRESETS[preset]).model_dump() | {"preset": preset}
+    assert settings == expected
+    assert PRESETS[preset].keys() == Loss.model_fields.keys() - {"preset"}
+    mine = rl_with(tmp_path, f"rl.loss.preset={preset}", "rl.loss.normalisation=response_length")
+    assert mine.loss.model_dump() == settings | {"normalisation": "response_length"}
+
+
+def test_a_preset_reads_back_unchanged(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD), ["rl.loss.preset=k2.5", "rl.tau=[0.5, 0.1]"])
+    save_resolved(recipe, tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    assert recipe.rl
+    assert recipe.rl.tau == (0.5, 0.1)
+    assert recipe.rl.loss.ratio_band == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollout.top_p=0.9"], "rollout.top_p is 0.9: RL would sample from another distribution"),
+        (
+            ["rollout.temperature=0.6", "rl.loss.ratio_band=[0.5, 2.0]"],
+            "rollout.temperature is 0.6: the engines' log-probs are those of temperature 1, and "
+            "rl.loss.ratio_band would compare",
+        ),
+        (["rollout.temperature=0.6", "rl.older_segments=train"], "rl.older_segments: train would"),
+        (["rl.loss.ratio_band=[1.5, 2.0]"], "ratio_band is [1.5, 2.0]: expected two ratios around"),
+        (["rl.tau=[0.5, 0.1, 0.2]"], "rl.tau: expected a number above 0, or [first, last] of two"),
+        (["rl.tau=0"], "rl.tau: expected a number above 0"),
+        (["rl.sampler.kind=prioritised"], "has no end: give rl.sampler.pool_problems"),
+        (["rl.sampler.kind=curriculum"], "kind curriculum needs curriculum_iterations"),
+        (["rl.sampler.curriculum_iterations=3"], "needs kind curriculum or prioritised"),
+        (["rl.sampler.pool_problems=3"], "pool_problems is 3, but an iteration takes 4 different"),
+        (["rl.length.overlong_tokens=32"], "overlong_tokens is 32: it must be below"),
+    ],
+)
+def test_settings_that_do_not_go_together(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, GOOD), overrides)
+    assert message in str(caught.value)
+
+
+def test_the_learner_is_told_of_another_temperature(tmp_path: Path) -> None:
+    """Alone it is no mistake: the learner divides its logits too."""
+    assert (
+        load_recipe(write(tmp_path, GOOD), ["rollout.temperature=0.6"]).rollout.temperature == 0.6
+    )
+
+
+def test_steps_are_planned_by_their_responses(tmp_path: Path) -> None:
+    plain = rl_with(tmp_path)
+    assert (plain.responses, plain.step_responses, plain.planned_steps) == (32, 8, 4)
+    more = rl_with(tmp_path, "rl.responses_per_step=12", "rl.epochs=3")
+    assert (more.step_responses, more.planned_steps) == (12, 6)
+
+
+def keys_of(section: type[Section]) -> set[tuple[str, str]]:
+    """Every key that is not a section itself, once for all places where its section stands."""
+    keys: set[tuple[str, str]] = set()
+    for name, field in section.model_fields.items():
+        inner = _section_in(field.annotation)
+        keys |= keys_of(inner) if inner else {(section.__name__, name)}
+    return keys
+
+
+def test_the_recipe_stays_small() -> None:
+    assert 80 < len(keys_of(Recipe)) < 110

@@ -69,12 +69,14 @@ def test_what_was_kept_before_a_restart_is_known(tmp_path: Path) -> None:
     assert "1" * 64 not in again
 
 
-def test_learner_logprobs_stand_beside_the_engines(tmp_path: Path) -> None:
+def test_what_the_learner_says_stands_beside_the_engines_log_probs(tmp_path: Path) -> None:
     log, group = folder_with(tmp_path, made_run.picture(0)), group_with_picture()
     learned = [[value - 0.25 for value in t.logprobs] for t in group.trajectories]
-    log.write("proof", 3, [group], learned)
+    entropies = [[0.5 + i for i, _ in enumerate(values)] for values in learned]
+    log.write("proof", 3, [group], {"learner_logprobs": learned, "entropies": entropies})
     log.close()
-    first = next(made_run.rows(RunFolder(tmp_path)))
+    first, second, *_ = made_run.rows(RunFolder(tmp_path))
+    assert (first["entropies"], second["entropies"]) == (entropies[0], entropies[1])
     engine = [value for segment in first["segments"] for value in segment["logprobs"]]
     differences = [a - b for a, b in zip(engine, first["learner_logprobs"], strict=True)]
     assert differences == pytest.approx([0.25] * len(engine), abs=2e-5)

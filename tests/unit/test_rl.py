@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,13 +19,14 @@ from rollouts.prompts import Prompt, Sampling
 from thinking_rl import rl as loop
 from thinking_rl.algorithm.advantage import set_advantages
 from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.learner.group import Learner
 from thinking_rl.model.images import CutImage
 from thinking_rl.publication import publish
 from thinking_rl.publication.agreement import Agreement, AgreementError
 from thinking_rl.publication.publish import Publisher
 from thinking_rl.recipe.schema import RL, Optimizer
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
-from thinking_rl.rl import learning_rates, length_weight, minibatches
+from thinking_rl.rl import learning_rates
 from thinking_rl.run.saving import LastPolicy
 from thinking_rl.run.state import RunState, find_position
 from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
@@ -44,7 +46,7 @@ def group(name: str, *scores: Score) -> Group:
     return Group(Problem(name, "q", "1"), answers, scores)
 
 
-def test_groups_without_signal_are_left_out() -> None:
+def test_rollout_metrics_count_what_is_known() -> None:
     groups = [
         group("all right", RIGHT, RIGHT),
         group("mixed", RIGHT, WRONG, LOST),
@@ -53,11 +55,7 @@ def test_groups_without_signal_are_left_out() -> None:
         group("other", WRONG, RIGHT),
         group("all wrong", WRONG, WRONG),
     ]
-    groups = set_advantages(groups, length_weight=0.0)
-    parts = minibatches(groups, steps=4)
-    assert [[one.advantage for one in part] for part in parts] == [[0.5, -0.5], [-0.5, 0.5]]
-    assert [one.token_ids[2:] for one in parts[0]] == [(10,), (11, 11)]
-    metrics = rollout_metrics(groups)
+    metrics = rollout_metrics(set_advantages(groups))
     counts = {name: value for name, value in metrics.items() if name.startswith("groups")}
     assert counts == {
         "groups": 6,
@@ -65,27 +63,15 @@ def test_groups_without_signal_are_left_out() -> None:
         "groups_all_right": 1,
         "groups_all_wrong": 1,
     }
+    assert metrics["without_signal"] == pytest.approx(4 / 6)
     assert metrics["not_graded"] == 4
     assert metrics["reward"] == metrics["accuracy"] == pytest.approx(5 / 9)
-
-
-def test_equal_rewards_make_no_batch() -> None:
-    groups = set_advantages([group("a", RIGHT, RIGHT), group("b", WRONG, WRONG)], 0.0)
-    assert minibatches(groups, steps=4) == []
-
-
-@pytest.mark.parametrize("steps", range(1, 9))
-def test_every_response_is_in_one_minibatch(steps: int) -> None:
-    groups = set_advantages([group(f"{n}", RIGHT, WRONG) for n in range(7)], 0.0)
-    parts = minibatches(groups, steps)
-    assert len(parts) == min(steps, 7)
-    sizes = [len(part) for part in parts]
-    assert sum(sizes) == 14
-    assert max(sizes) - min(sizes) <= 2  # one group
+    assert metrics["length_right"] == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
+    assert metrics["length_wrong"] == pytest.approx((2 + 1 + 1 + 2) / 4)
 
 
 def test_metrics_of_nothing_graded_are_unknown() -> None:
-    metrics = rollout_metrics(set_advantages([group("lost", LOST, LOST)], 0.0))
+    metrics = rollout_metrics(set_advantages([group("lost", LOST, LOST)]))
     assert math.isnan(metrics["reward"])
     assert math.isnan(metrics["accuracy"])
     assert (metrics["not_graded"], metrics["tokens"], metrics["length"]) == (2, 3, 1.5)
@@ -93,7 +79,7 @@ def test_metrics_of_nothing_graded_are_unknown() -> None:
 
 
 def test_a_reward_without_verdicts_has_no_accuracy() -> None:
-    metrics = rollout_metrics(set_advantages([group("rated", UNJUDGED, UNJUDGED)], 0.0))
+    metrics = rollout_metrics(set_advantages([group("rated", UNJUDGED, UNJUDGED)]))
     assert metrics["reward"] == 0.5
     assert math.isnan(metrics["accuracy"])
 
@@ -103,11 +89,15 @@ def test_kl_is_that_of_the_last_step() -> None:
     assert metrics == {"loss": 2.0, "kl": 0.5, "optimizer_steps": 2}
 
 
-def test_the_length_reward_starts_late() -> None:
-    rl = SimpleNamespace(length_reward=SimpleNamespace(weight=0.2, start_iteration=3))
-    weights = [length_weight(rl, iteration) for iteration in range(5)]  # pyright: ignore[reportArgumentType]
-    assert weights == [0.0, 0.0, 0.0, 0.2, 0.2]
-    assert RL.model_fields["length_reward"].default.weight == 0.0
+def test_mismatch_is_over_all_tokens_that_were_compared() -> None:
+    one = {"mismatch": 0.5, "compared": 10.0, "kl": 0.0}
+    assert step_metrics([one, one | {"mismatch": 0.1, "compared": 20.0}]) == {
+        "kl": 0.0,
+        "mismatch": pytest.approx(0.6 / 30),
+        "optimizer_steps": 2,
+    }
+    assert step_metrics([one | {"compared": 0.0}]) == {"kl": 0.0, "optimizer_steps": 1}
+    assert step_metrics([]) == {"optimizer_steps": 0}
 
 
 def held_out(number: int) -> Prompt:
@@ -254,11 +244,10 @@ def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])
 def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share: float) -> None:
-    """The warm-up uses its scheduler, RL ours: the recipe's words mean the same in both."""
+    """The warm-up uses its scheduler, RL ours: beyond the rise, which of theirs begins with a step
+    that moves nothing, the recipe's words mean the same in both."""
     optimizer = Optimizer(learning_rate=3e-5, warmup_steps=warmup_steps, final_share=final_share)
-    rl = RL(
-        iterations=5, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
-    )
+    rl = make_rl(iterations=5, optimizer=optimizer)
     theirs = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-5)
     schedule = get_scheduler(
         "cosine_with_min_lr",
@@ -267,22 +256,90 @@ def test_learning_rates_are_those_of_transformers(warmup_steps: int, final_share
         num_training_steps=20,
         scheduler_specific_kwargs={"min_lr_rate": final_share},
     )
-    for rate in (rate for iteration in range(5) for rate in learning_rates(rl, iteration, 5)):
-        assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+    ours = [rate for iteration in range(5) for rate in learning_rates(rl, iteration, 5, 4)]
+    assert len(ours) == 20
+    for step, rate in enumerate(ours):
+        if step >= warmup_steps:
+            assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
         theirs.step()
         schedule.step()
 
 
+def test_a_rise_does_not_begin_with_nothing() -> None:
+    optimizer = Optimizer(learning_rate=0.1, warmup_steps=3)
+    rates = [optimizer.rate(step, 10) for step in range(5)]
+    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+def make_rl(iterations: int, optimizer: Optimizer, **more: Any) -> RL:
+    """Four steps of 16 responses an iteration."""
+    return RL.model_validate(
+        {"iterations": iterations, "problems_per_iteration": 8, "tau": 0.1, "optimizer": optimizer}
+        | more
+    )
+
+
+class Steps(Learner):
+    """A learner without ranks, whose gradients have these norms."""
+
+    def __init__(self, *norms: float) -> None:
+        self.norms, self.not_finite, self.actors, self.taken = [*norms], 0, [], []
+
+    def _begin_iteration(self, minibatches: Any) -> None: ...
+
+    def _wait(self, calls: list, what: str) -> list:
+        return []
+
+    def _step(self, index: int, conversations: Any, rate: float, tau: float) -> dict[str, float]:
+        self.taken.append((index, rate, tau))
+        return {"grad_norm": self.norms.pop(0)}
+
+
+def test_steps_go_over_the_minibatches_again() -> None:
+    learner = Steps(1.0, 2.0, 3.0, 4.0)
+    steps = learner.train([[], []], [0.1, 0.2, 0.3, 0.4], 0.5)
+    assert learner.taken == [(0, 0.1, 0.5), (1, 0.2, 0.5), (0, 0.3, 0.5), (1, 0.4, 0.5)]
+    assert [one["grad_norm"] for one in steps] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_steps_that_are_not_finite_are_left_out_until_they_are_too_many() -> None:
+    """In a row, over iterations too."""
+    odd = math.nan
+    learner = Steps(odd, 1.0, odd, odd, 1.0, math.inf, odd, odd)
+    assert [one["grad_norm"] for one in learner.train([[]] * 4, [0.1] * 4, 0.5)] == [1.0]
+    assert len(learner.train([[]] * 3, [0.1] * 3, 0.5)) == 1
+    with pytest.raises(FloatingPointError, match="in 3 optimizer steps in a row"):
+        learner.train([[]], [0.1], 0.5)
+
+
 def test_a_longer_run_keeps_the_rates_of_its_plan() -> None:
     optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
-    longer = RL(
-        iterations=9, problems_per_iteration=8, steps_per_iteration=4, tau=0.1, optimizer=optimizer
-    )
-    before = [learning_rates(longer, iteration, 5) for iteration in range(5)]
+    longer = make_rl(9, optimizer)
+    before = [learning_rates(longer, iteration, 5, 4) for iteration in range(5)]
     assert before == [
         [optimizer.rate(4 * iteration + i, 20) for i in range(4)] for iteration in range(5)
     ]
-    assert learning_rates(longer, 8, 5) == pytest.approx([0.01] * 4)
+    assert learning_rates(longer, 8, 5, 4) == pytest.approx([0.01] * 4)
+
+
+def test_rates_follow_the_plan_whatever_steps_an_iteration_has() -> None:
+    """Fewer, for want of responses, or more, of responses that were begun before; twice as many
+    with two epochs."""
+    optimizer = Optimizer(learning_rate=0.1, final_share=0.1)
+    rl = make_rl(5, optimizer)
+    planned = learning_rates(rl, 2, 5, 4)
+    assert learning_rates(rl, 2, 5, 1) == planned[:1]
+    assert learning_rates(rl, 2, 5, 6) == [*planned, planned[-1], planned[-1]]
+    twice = make_rl(5, optimizer, epochs=2)
+    assert learning_rates(twice, 2, 5, 8) == [optimizer.rate(16 + i, 40) for i in range(8)]
+
+
+def test_tau_runs_its_course() -> None:
+    rl = make_rl(5, Optimizer(learning_rate=0.1), tau=[0.8, 0.05])
+    assert [rl.tau_at(i, 5) for i in range(6)] == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.05, 0.05])
+    still = make_rl(5, Optimizer(learning_rate=0.1))
+    assert [still.tau_at(i, 5) for i in (0, 4, 9)] == [0.1] * 3
+    assert still.tau_at(0, 1) == 0.1
 
 
 class Saving:

@@ -151,7 +151,7 @@ def test_metrics_that_are_gone_are_noticed(tmp_path: Path, kept: int | None) -> 
         (["rl.iterations=99", "learner.workers=2", "rollout.max_sequences=8", "resume=true"], ""),
         (["rl.tau=0.25"], "rl.tau was 0.5 and is 0.25; set it back"),
         (["seed=3", "data.train.0.levels=[1]"], r"levels was \[4\] and is \[1\]; seed was 0"),
-        (["rl.length_reward.weight=0.1"], "rl.length_reward.weight was 0.0 and is 0.1"),
+        (["rl.length.reward_weight=0.1"], "rl.length.reward_weight was 0.0 and is 0.1"),
         (["rollout.temperature=0.7"], "rollout.temperature was 1.0 and is 0.7"),
     ],
 )
@@ -179,7 +179,7 @@ def keys(section: type[Section], prefix: str = "") -> set[str]:
 
 def test_what_may_change_are_keys_of_the_recipe() -> None:
     known = keys(Recipe)
-    assert {"seed", "rl.length_reward.weight", "sft.optimizer.betas", "data.train"} <= known
+    assert {"seed", "rl.length.reward_weight", "sft.optimizer.betas", "data.train"} <= known
     assert known >= MAY_CHANGE
     decisive = {"temperature", "top_p", "max_response_tokens", "max_model_tokens"}
     decisive = {f"rollout.{name}" for name in decisive}

@@ -1,7 +1,7 @@
-"""From rewards to advantages: the mean of the group is the baseline.
+"""From rewards to advantages: a group's own rewards are the baseline.
 
-Kimi k1.5 (arXiv 2501.12599) sections 2.3.2 and 2.3.3. There is no division by the standard
-deviation and no value network.
+Kimi k1.5 (arXiv 2501.12599) section 2.3.2. There is no division by the standard deviation and no
+value network.
 """
 
 from __future__ import annotations
@@ -11,8 +11,25 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from thinking_rl.algorithm.length import length_rewards
 from thinking_rl.types import FinishReason, Group, Outcome
+
+BASELINES = ("mean", "log_mean_exp")
+
+
+def baseline(rewards: Sequence[float], kind: str, tau: float) -> list[float]:
+    """Each reward of a group, less the group's baseline.
+
+    Args:
+        kind: one of `BASELINES`: `mean_baseline` or `log_mean_exp_baseline`.
+        tau: of the latter.
+
+    Raises:
+        ValueError: `rewards` is empty.
+    """
+    assert kind in BASELINES
+    if kind == "mean":
+        return mean_baseline(rewards)
+    return log_mean_exp_baseline(rewards, tau)
 
 
 def mean_baseline(rewards: Sequence[float]) -> list[float]:
@@ -24,8 +41,21 @@ def mean_baseline(rewards: Sequence[float]) -> list[float]:
     Raises:
         ValueError: `rewards` is empty.
     """
-    baseline = statistics.mean(map(float, rewards))
-    return [reward - baseline for reward in rewards]
+    mean = statistics.mean(map(float, rewards))
+    return [reward - mean for reward in rewards]
+
+
+def log_mean_exp_baseline(rewards: Sequence[float], tau: float) -> list[float]:
+    """r - tau * log(mean(exp(r / tau))) for each reward of a group: the k samples' estimate of
+    tau * log Z, whose limit for large tau is the mean; exactly 0.0 where all are equal.
+
+    Raises:
+        ValueError: `rewards` is empty.
+    """
+    largest = max(rewards)
+    mean = statistics.mean(math.exp((reward - largest) / tau) for reward in rewards)
+    log_z = largest + tau * math.log(mean)
+    return [reward - log_z for reward in rewards]
 
 
 def graded(group: Group) -> list[int]:
@@ -49,32 +79,33 @@ def trainable(group: Group) -> list[int]:
     return indices if len(indices) >= 2 else []
 
 
-def set_advantages(groups: Iterable[Group], length_weight: float) -> list[Group]:
+def set_advantages(groups: Iterable[Group], kind: str = "mean", tau: float = 1.0) -> list[Group]:
     """The groups with `advantages` filled in, one for each response.
 
-    The reward is the score's value plus `length_weight` times the length reward, both taken over
-    the `trainable` responses alone. All others get 0.0 and have to be left out of the loss.
+    A reward is the score's value and what was added to it (`Group.shaping`); the baseline is taken
+    over the `trainable` responses alone. All others get 0.0 and have to be left out of the loss.
+
+    Args:
+        kind: of the baseline, one of `BASELINES`.
+        tau: of the `log_mean_exp` baseline.
 
     Raises:
         ValueError: a reward is not finite.
     """
-    return [_with_advantages(group, length_weight) for group in groups]
+    return [_with_advantages(group, kind, tau) for group in groups]
 
 
-def _with_advantages(group: Group, length_weight: float) -> Group:
+def _with_advantages(group: Group, kind: str, tau: float) -> Group:
     advantages = [0.0] * len(group.trajectories)
     indices = trainable(group)
     if indices:
-        scores = [group.scores[i] for i in indices]
-        lengths = [group.trajectories[i].length for i in indices]
-        bonuses = length_rewards(lengths, [score.correct is True for score in scores])
-        rewards = [s.value + length_weight * b for s, b in zip(scores, bonuses, strict=True)]
+        rewards = [group.reward(i) for i in indices]
         if not all(map(math.isfinite, rewards)):
             raise ValueError(
                 f"rewards of problem {group.problem.id!r} must be finite, got {rewards}; "
                 "a grader that cannot tell should return a Score with an error"
             )
-        for index, advantage in zip(indices, mean_baseline(rewards), strict=True):
+        for index, advantage in zip(indices, baseline(rewards, kind, tau), strict=True):
             advantages[index] = advantage
     return replace(group, advantages=tuple(advantages))
 

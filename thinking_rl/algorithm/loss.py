@@ -12,6 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from thinking_rl.names import did_you_mean
+
+FORMS = ("sequence", "token")
+NORMALISATIONS = ("sequences", "tokens", "response_length")
+
 
 class LossOutput(NamedTuple):
     """A micro-batch's share of the loss, and what to report about it."""
@@ -19,28 +24,9 @@ class LossOutput(NamedTuple):
     loss: Tensor
     """Scalar, float64. The shares of all micro-batches and ranks add up to the batch's loss."""
     metrics: dict[str, Tensor]
-    """Detached float64 sums. Over responses: `log_ratio` (D), `log_ratio_abs` (|D|). Over tokens:
-    `kl` (nats). Over whatever the form divides by: `policy_loss`, `regularizer`. Add them up over
-    micro-batches and ranks, then divide by the global count."""
-
-
-def _sequence_form(
-    logprobs: Tensor, deltas: Tensor, advantages: Tensor, seq_ids: Tensor, tau: float
-) -> tuple[Tensor, Tensor]:
-    """Eq. 3: the square is taken of the whole response's log-ratio D."""
-    log_ratios = _sum_by_sequence(deltas, seq_ids, len(advantages))
-    policy_loss = -(advantages * _sum_by_sequence(logprobs, seq_ids, len(advantages))).sum()
-    return policy_loss, tau / 2 * log_ratios.square().sum()
-
-
-def _token_form(
-    logprobs: Tensor, deltas: Tensor, advantages: Tensor, seq_ids: Tensor, tau: float
-) -> tuple[Tensor, Tensor]:
-    """The square is taken of each token's log-ratio, so it does not grow with the length."""
-    return -(advantages[seq_ids] * logprobs).sum(), tau / 2 * deltas.square().sum()
-
-
-FORMS = {"sequence": _sequence_form, "token": _token_form}
+    """Detached float64 sums; add them up over micro-batches and ranks. `policy_loss` and
+    `regularizer` are the two terms of the loss, already divided. Over responses: `log_ratio` (D),
+    `log_ratio_abs` (|D|). Over tokens: `kl` (nats)."""
 
 
 def mirror_descent_loss(
@@ -52,20 +38,28 @@ def mirror_descent_loss(
     tau: float,
     *,
     form: str = "sequence",
+    normalisation: str = "sequences",
     num_tokens: int | None = None,
     mask: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> LossOutput:
-    """The loss to minimise: minus eq. 3 of Kimi k1.5, averaged over responses.
+    """The loss to minimise; by default minus eq. 3 of Kimi k1.5, averaged over responses.
 
-    With l the log-probs, o the reference log-probs, A the advantage of a response and
-    D = sum_t (l_t - o_t) over its tokens:
+    With l the log-probs, o the reference log-probs, d = l - o, A the advantage of a response, and
+    sums over its n tokens, a response's loss is
 
-    - `sequence`: sum over responses of [-A * sum_t l_t + tau/2 * D^2] / num_sequences
-    - `token`: sum over tokens of [-A * l_t + tau/2 * (l_t - o_t)^2] / num_tokens
+    - `sequence`: -A * sum l + tau/2 * (sum d)^2
+    - `token`: -A * sum l + tau/2 * sum d^2, which does not grow with the length by random walk
 
-    All tokens of a response must be in the same call: D is squared as a whole. Sums are taken in
-    float64, so that neither the order of the tokens nor the split into micro-batches shows.
+    and the batch's loss is the sum over its responses, divided
+
+    - `sequences`: by their number (a long response weighs more, as in eq. 3)
+    - `tokens`: by the number of all their tokens
+    - `response_length`: each by its own n, and their sum by their number
+
+    All tokens of a response must be in the same call: its log-ratio is squared as a whole. Sums
+    are taken in float64, so that neither the order of the tokens nor the split into micro-batches
+    shows.
 
     Args:
         logprobs: [T] log pi_theta of each packed response token, in nats.
@@ -75,37 +69,48 @@ def mirror_descent_loss(
         seq_ids: [T] int64, which response (0..S-1) each token belongs to.
         num_sequences: responses in the optimizer step, over all micro-batches and ranks.
         tau: strength of the pull towards the reference.
-        form: key of `FORMS`.
+        form: one of `FORMS`.
+        normalisation: one of `NORMALISATIONS`.
         num_tokens: response tokens in the optimizer step, over all micro-batches and ranks;
-            needed by the `token` form only.
+            needed by `tokens` only.
         mask: [T] bool, true on response tokens; None: every token given is one. What the other
             places hold, seq_ids included, does not matter.
-        weights: [T] factor on the policy term of each token (see `importance_weights`); None: 1.
+        weights: [T] factor on the policy term of each token (see `importance_weights` and
+            `inside_band`); None: 1.
 
-    `kl` in the metrics is sum_t [exp(d_t) - 1 - d_t] with d = l - o: the k3 estimate of
-    KL(reference || policy), unbiased and never negative because the reference did the sampling.
+    `kl` in the metrics is sum_t [exp(d_t) - 1 - d_t]: the k3 estimate of KL(reference || policy),
+    unbiased and never negative because the reference did the sampling.
 
     Raises:
-        ValueError: `form` is unknown, or the count that it divides by is missing.
+        ValueError: `form` or `normalisation` is unknown, or the count to divide by is missing.
     """
-    if form not in FORMS:
-        raise ValueError(f"loss form {form!r} is unknown; choose one of {', '.join(FORMS)}")
-    count = num_sequences if form == "sequence" else num_tokens
+    _check("form", form, FORMS)
+    _check("normalisation", normalisation, NORMALISATIONS)
+    count = num_tokens if normalisation == "tokens" else num_sequences
     if not count:
-        raise ValueError(f"loss form {form!r} divides by a global count, which is {count}")
+        raise ValueError(f"normalisation {normalisation!r} divides by a count, which is {count}")
     assert logprobs.shape == reference_logprobs.shape == seq_ids.shape
 
     if mask is not None:
         logprobs, reference_logprobs = logprobs[mask], reference_logprobs[mask]
         seq_ids = seq_ids[mask]
         weights = None if weights is None else weights[mask]
-    logprobs = logprobs.double()
+    logprobs, advantages = logprobs.double(), advantages.double()
     deltas = logprobs - reference_logprobs.detach().double()
     weighted = logprobs if weights is None else logprobs * weights.detach().double()
-    policy_loss, regularizer = FORMS[form](weighted, deltas, advantages.double(), seq_ids, tau)
+
+    def by_response(values: Tensor) -> Tensor:
+        return values.new_zeros(len(advantages)).index_add(0, seq_ids, values)
+
+    squares = by_response(deltas).square() if form == "sequence" else by_response(deltas.square())
+    shares = torch.full_like(advantages, 1 / count)
+    if normalisation == "response_length":
+        shares /= by_response(torch.ones_like(deltas)).clamp(min=1)
+    policy_loss = -(shares * advantages * by_response(weighted)).sum()
+    regularizer = tau / 2 * (shares * squares).sum()
 
     with torch.no_grad():
-        log_ratios = _sum_by_sequence(deltas, seq_ids, len(advantages))
+        log_ratios = by_response(deltas)
         metrics = {
             "log_ratio": log_ratios.sum(),
             "log_ratio_abs": log_ratios.abs().sum(),
@@ -113,7 +118,7 @@ def mirror_descent_loss(
             "policy_loss": policy_loss.detach(),
             "regularizer": regularizer.detach(),
         }
-    return LossOutput((policy_loss + regularizer) / count, metrics)
+    return LossOutput(policy_loss + regularizer, metrics)
 
 
 def importance_weights(logprobs: Tensor, sampled_logprobs: Tensor, cap: float) -> Tensor:
@@ -127,6 +132,22 @@ def importance_weights(logprobs: Tensor, sampled_logprobs: Tensor, cap: float) -
     return (logprobs - sampled_logprobs).exp().clamp(max=cap)
 
 
-def _sum_by_sequence(values: Tensor, seq_ids: Tensor, num_sequences: int) -> Tensor:
-    """[T] values summed into [num_sequences] by the response they belong to."""
-    return values.new_zeros(num_sequences).index_add(0, seq_ids, values)
+def inside_band(logprobs: Tensor, sampled_logprobs: Tensor, band: tuple[float, float]) -> Tensor:
+    """Whether pi / mu of each token lies within `band`. Outside, a token's policy gradient is
+    masked, whatever the sign of its advantage (Kimi K2.5, arXiv 2602.02276): its probability says
+    more of the difference between learner and engine than of the response. A token of which the
+    engine's log-prob is not known (NaN) is inside.
+
+    Args:
+        logprobs: [T] log pi of the policy that is trained, as the learner computes it, in nats.
+        sampled_logprobs: [T] log mu, as the engine gave it, in nats.
+        band: smallest and largest ratio.
+    """
+    ratios = (logprobs - sampled_logprobs).exp()
+    return ~((ratios < band[0]) | (ratios > band[1]))
+
+
+def _check(what: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        hint = did_you_mean(given, known)
+        raise ValueError(f"loss {what} {given!r} is unknown{hint}; one of {', '.join(known)}")

@@ -46,7 +46,8 @@ def shortened(recipe: Recipe, run_dir: Path) -> Recipe:
     data = recipe.data.model_copy(
         update={"eval_problems": min(8, recipe.data.eval_problems), "benchmarks": []}
     )
-    changes: dict[str, Any] = {"data": data, "run_dir": str(run_dir)}
+    rollout = recipe.rollout.model_copy(update={"phase_tokens": None})  # groups come in time
+    changes: dict[str, Any] = {"data": data, "rollout": rollout, "run_dir": str(run_dir)}
     changes |= {"overwrite": False, "resume": False, "trackers": []}
     if recipe.sft:
         changes["sft"] = short_sft(recipe.sft)
@@ -68,7 +69,7 @@ def short_rl(rl: RL) -> RL:
         update={
             "iterations": ITERATIONS,
             "problems_per_iteration": problems,
-            "steps_per_iteration": min(rl.steps_per_iteration, problems),
+            "responses_per_step": None,
             "evaluate_every": 0,
             "benchmarks_every": 0,
             "checkpoint_every": 1,

@@ -117,5 +117,6 @@ FORMATS = {
             "level": ("level",),
             "response": ("response",),
         },
+        metadata=("pass_rate",),
     ),
 }

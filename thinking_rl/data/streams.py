@@ -48,6 +48,11 @@ class ExampleStream(Iterator[Example]):
         """The next `n` conversations."""
         return [next(self) for _ in range(n)]
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each source, by its name."""
+        return dict(zip(self._names, self._weights, strict=True))
+
     def stored(self) -> Iterator[Example]:
         """Every conversation of the file and hub sources, once; procedural ones have no end."""
         for name, items in zip(self._names, self._items, strict=True):
@@ -85,6 +90,11 @@ class ProblemStream(Iterator[Problem]):
     def draw(self, n: int) -> list[Problem]:
         """The next `n` problems."""
         return [next(self) for _ in range(n)]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of each source, by its name."""
+        return self._examples.weights
 
     def stored(self) -> Iterator[Problem]:
         """Every problem of the file and hub sources, once; procedural ones have no end."""

@@ -24,7 +24,17 @@ class LearnerSettings:
     learning_rate: float
     """Of a step that is not given one of its own."""
     tau: float
-    """Strength of the pull towards the reference; 0: none."""
+    """Strength of the pull towards the reference, of a step that is not given one; 0: none."""
+    form: str = "sequence"
+    """Of the loss (see `mirror_descent_loss`)."""
+    normalisation: str = "sequences"
+    """Of the loss (see `mirror_descent_loss`)."""
+    ratio_band: tuple[float, float] | None = None
+    """Ratio of learner to engine outside which a token's policy gradient is masked; None: none."""
+    temperature: float = 1.0
+    """What the logits of the policy that is trained are divided by."""
+    optimizer: str = "adamw"
+    """`adamw` or `muon`."""
     dtype: str = "float32"
     """Of the forward pass and of published weights; master weights are float32."""
     betas: tuple[float, float] = (0.9, 0.95)

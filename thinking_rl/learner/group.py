@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -24,6 +25,10 @@ from thinking_rl.types import Conversation
 
 Images = Mapping[str, "ray.ObjectRef[ImagePatches]"]
 """Patches in Ray's object store, by hash."""
+
+
+NOT_FINITE_IN_A_ROW = 3
+"""Steps without a finite gradient after which training stops."""
 
 
 class LearnerError(RuntimeError):
@@ -70,16 +75,18 @@ class RankActor:
         """Not in the constructor, whose errors Ray gives as text alone."""
         self.rank = Rank(settings, rank, world_size, rendezvous)
 
-    def logprobs(self, rows: Sequence[TrainingRow], images: Images) -> list[torch.Tensor]:
-        return self.rank.logprobs(rows, fetch(images))
-
     def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:
         self.rank.begin_iteration(minibatches, fetch(images))
 
+    def scores(
+        self, rows: Sequence[TrainingRow], images: Images, temperature: float
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        return self.rank.scores(rows, fetch(images), temperature)
+
     def step(
-        self, index: int, num_sequences: int, num_tokens: int, learning_rate: float
+        self, index: int, num_sequences: int, num_tokens: int, learning_rate: float, tau: float
     ) -> dict[str, float]:
-        return self.rank.step(index, num_sequences, num_tokens, learning_rate)
+        return self.rank.step(index, num_sequences, num_tokens, learning_rate, tau)
 
     def release(self) -> None:
         self.rank.release()
@@ -107,14 +114,12 @@ class Learner:
         images: ImageStore,
         *,
         tokens_per_microbatch: int,
-        prompt_once: bool = True,
     ):
         """
         Args:
             actor_options: Ray options (resources, placement) of each rank.
             images: where the conversations' hashes are known.
             tokens_per_microbatch: most tokens of a row; a longer conversation stands alone.
-            prompt_once: responses to one problem share its prompt's tokens and pictures.
 
         Raises:
             LearnerError: a rank could not start, with its reason.
@@ -122,9 +127,10 @@ class Learner:
         self.settings = settings
         self.images = images
         self.tokens_per_microbatch = tokens_per_microbatch
-        self.prompt_once = prompt_once
         self.cost = cost_of(KimiVLConfig.from_pretrained(settings.checkpoint).text_config)
         self.world_size = len(actor_options)
+        self.not_finite = 0
+        """Steps in a row, the last ones, that were not taken."""
         remote = ray.remote(RankActor)
         self.actors = [remote.options(**options).remote() for options in actor_options]
         [rendezvous] = self._wait([self.actors[0].address.remote()], "start")
@@ -138,24 +144,40 @@ class Learner:
         return RANKS.wait(calls, self.settings.timeout_s, what, "learner.timeout_s")
 
     def _deal(self, conversations: Sequence[Conversation]) -> list[list[list[int]]]:
-        limit, once = self.tokens_per_microbatch, self.prompt_once
-        return deal(conversations, limit, self.world_size, self.cost, prompt_once=once)
+        limit = self.tokens_per_microbatch
+        return deal(conversations, limit, self.world_size, self.cost, prompt_once=True)
 
     def _pack(
         self, conversations: Sequence[Conversation], rows: Sequence[Sequence[int]]
     ) -> list[TrainingRow]:
         chosen = [[conversations[i] for i in row] for row in rows]
-        return [pack_row(row, prompt_once=self.prompt_once) for row in chosen]
+        return [pack_row(row, prompt_once=True) for row in chosen]
 
-    def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """Log-probabilities of each conversation's tokens in the loss."""
+    def scores(
+        self, conversations: Sequence[Conversation], temperature: float = 1.0
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """For each conversation log-probabilities of its tokens in the loss, and entropies of where
+        they come from, with the logits divided by `temperature`."""
         dealt = self._deal(conversations)
         calls = []
         for actor, share in zip(self.actors, dealt, strict=True):
             rows = self._pack(conversations, share)
-            calls.append(actor.logprobs.remote(rows, self.images.shared(hashes_of(rows))))
+            images = self.images.shared(hashes_of(rows))
+            calls.append(actor.scores.remote(rows, images, temperature))
+        answers = self._wait(calls, "compute log-probs")
+        kinds = [
+            self._by_conversation(conversations, dealt, kind) for kind in zip(*answers, strict=True)
+        ]
+        return list(zip(*kinds, strict=True))
+
+    def _by_conversation(
+        self,
+        conversations: Sequence[Conversation],
+        dealt: Sequence[Sequence[Sequence[int]]],
+        answers: Iterable[Sequence[torch.Tensor]],
+    ) -> list[torch.Tensor]:
         results: list[torch.Tensor] = [torch.empty(0)] * len(conversations)
-        for share, values in zip(dealt, self._wait(calls, "compute log-probs"), strict=True):
+        for share, values in zip(dealt, answers, strict=True):
             for row, flat in zip(share, values, strict=True):
                 counts = [sum(conversations[i].loss_mask) for i in row]
                 for index, value in zip(row, flat.split(counts) if row else [], strict=True):
@@ -163,33 +185,59 @@ class Learner:
         return results
 
     def train(
-        self, minibatches: Sequence[Sequence[Conversation]], learning_rates: Sequence[float]
+        self,
+        minibatches: Sequence[Sequence[Conversation]],
+        learning_rates: Sequence[float],
+        tau: float,
     ) -> list[dict[str, float]]:
         """One iteration: the current policy becomes the reference, then one optimizer step for
-        each minibatch, at its learning rate. Returns each step's metrics, divided by its counts."""
+        each learning rate, on the minibatches in turn, over and over. Returns the metrics of each
+        step that was taken, divided by its counts; a step whose gradient is not finite is not.
+
+        Raises:
+            FloatingPointError: `NOT_FINITE_IN_A_ROW` steps were not taken, one after the other.
+        """
         self._begin_iteration(minibatches)
         steps = []
-        # An iteration may have fewer steps than rates.
-        for index, (conversations, rate) in enumerate(
-            zip(minibatches, learning_rates, strict=False)
-        ):
-            tokens = sum(sum(one.loss_mask) for one in conversations)
-            calls = [a.step.remote(index, len(conversations), tokens, rate) for a in self.actors]
-            sums = self._wait(calls, "step")[0]
-            steps.append(
-                {
-                    "loss": sums["loss"],
-                    "learning_rate": rate,
-                    "grad_norm": sums["grad_norm"],
-                    "entropy": sums["entropy"] / tokens,
-                    "kl": sums["kl"] / tokens,
-                    "log_ratio": sums["log_ratio"] / len(conversations),
-                    "log_ratio_abs": sums["log_ratio_abs"] / len(conversations),
-                }
-                | {name: sums[name] for name in ("expert_load", "expert_bias") if name in sums}
-            )
+        for number, rate in enumerate(learning_rates):
+            index = number % len(minibatches)
+            step = self._step(index, minibatches[index], rate, tau)
+            if math.isfinite(step["grad_norm"]):
+                self.not_finite = 0
+                steps.append(step)
+                continue
+            self.not_finite += 1
+            if self.not_finite == NOT_FINITE_IN_A_ROW:
+                raise FloatingPointError(
+                    f"the gradient was not finite in {self.not_finite} optimizer steps in a row, "
+                    "none of which was taken; lower the learning rate, or look at the rewards"
+                )
         self._wait([actor.release.remote() for actor in self.actors], "release")
         return steps
+
+    def _step(
+        self, index: int, conversations: Sequence[Conversation], rate: float, tau: float
+    ) -> dict[str, float]:
+        count, tokens = len(conversations), sum(sum(one.loss_mask) for one in conversations)
+        calls = [actor.step.remote(index, count, tokens, rate, tau) for actor in self.actors]
+        sums = self._wait(calls, "step")[0]
+        divisors = {"entropy": tokens, "kl": tokens, "log_ratio": count, "log_ratio_abs": count}
+        whole = (
+            "loss",
+            "policy_loss",
+            "regularizer",
+            "grad_norm",
+            "mismatch",
+            "compared",
+            "masked",
+            "expert_load",
+            "expert_bias",
+        )
+        return (
+            {"learning_rate": rate, "step_responses": count}
+            | {name: sums[name] for name in whole if name in sums}
+            | {name: sums[name] / divisor for name, divisor in divisors.items()}
+        )
 
     def _begin_iteration(self, minibatches: Sequence[Sequence[Conversation]]) -> None:
         shares: list[list[list[TrainingRow]]] = [[] for _ in self.actors]

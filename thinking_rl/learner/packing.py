@@ -37,6 +37,9 @@ class TrainingRow:
     references: torch.Tensor
     """[R] float32, log-probability that the reference gave each token in the loss, in nats; NaN:
     to be computed when the iteration begins."""
+    engine_logprobs: torch.Tensor
+    """[R] float32, log-probability that the engine which sampled it gave each token in the loss, in
+    nats; NaN: none did."""
     image_hashes: tuple[str, ...]
     """The distinct images."""
     image_order: tuple[int, ...]
@@ -81,6 +84,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
     positions: list[int] = []
     seq_ids: list[int] = []
     references: list[float] = []
+    engine_logprobs: list[float] = []
     distinct: dict[str, int] = {}
     order: list[int] = []
     number = 0
@@ -98,6 +102,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
             chosen = [len(ids) + i for i, keep in enumerate(own) if keep]
             positions += chosen
             references += one.references or [math.nan] * len(chosen)
+            engine_logprobs += one.logprobs or [math.nan] * len(chosen)
             seq_ids += [number] * len(chosen)
             number += 1
             lengths.append(len(own))
@@ -111,6 +116,7 @@ def pack_row(conversations: Sequence[Conversation], *, prompt_once: bool = False
         seq_ids=torch.tensor(seq_ids, dtype=torch.long),
         advantages=torch.tensor([one.advantage for one in conversations]),
         references=torch.tensor(references),
+        engine_logprobs=torch.tensor(engine_logprobs),
         image_hashes=tuple(distinct),
         image_order=tuple(order),
     )

@@ -17,8 +17,14 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from thinking_rl.algorithm.loss import importance_weights, mirror_descent_loss
+from thinking_rl.algorithm.loss import (
+    LossOutput,
+    importance_weights,
+    inside_band,
+    mirror_descent_loss,
+)
 from thinking_rl.learner.build import LearnerSettings, build_model, join
+from thinking_rl.learner.optimizers import make_optimizers
 from thinking_rl.learner.packing import TrainingRow
 from thinking_rl.learner.sharded_state import load_state, save_state
 from thinking_rl.model.images import ImagePatches
@@ -90,40 +96,37 @@ class Rank:
         self.rank, self.world_size = rank, world_size
         self.device = join(settings, rank, world_size, rendezvous)
         self.model = build_model(settings, world_size, self.device)
-        self.optimizer = self._new_optimizer()
+        self.optimizers = make_optimizers(self.model, settings)
         self.expert_load = ExpertLoad(self.model)
         self._minibatches: list[list[TrainingRow]] = []
         self._references: list[list[torch.Tensor | None]] = []
         self._images: Mapping[str, ImagePatches] = {}
 
-    def _new_optimizer(self) -> torch.optim.AdamW:
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.AdamW(
-            trainable,
-            lr=self.settings.learning_rate,
-            betas=self.settings.betas,
-            weight_decay=self.settings.weight_decay,
-        )
-
-    def logprobs(
-        self, rows: Sequence[TrainingRow], images: Mapping[str, ImagePatches]
-    ) -> list[torch.Tensor]:
-        """Log-probabilities [R] of each row's tokens in the loss, on the CPU.
+    def scores(
+        self,
+        rows: Sequence[TrainingRow],
+        images: Mapping[str, ImagePatches],
+        temperature: float = 1.0,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they
+        come from, on the CPU.
 
         Args:
             images: patches by hash, of the rows' images at least.
+            temperature: what the logits are divided by: that of the settings makes the model the
+                policy that is trained.
         """
-        return logprobs(self.model, rows, images, self.device)
+        return scores(self.model, rows, images, self.device, temperature=temperature)
 
     def begin_iteration(
         self,
         minibatches: Sequence[Sequence[TrainingRow]],
         images: Mapping[str, ImagePatches],
     ) -> None:
-        """Take an iteration's rows (one list for each optimizer step), make the current policy
-        the reference, and start with a fresh optimizer.
+        """Take an iteration's rows (one list for each minibatch), make the current policy the
+        reference, and start with a fresh optimizer.
 
-        The first minibatch needs no reference pass: until its step the policy is the reference.
+        The first minibatch needs no reference pass: its first step's log-probs are the reference.
 
         Args:
             images: patches by hash, of the rows' images at least.
@@ -131,58 +134,115 @@ class Rank:
         self._minibatches, self._images = [list(rows) for rows in minibatches], images
         self._references = [[None] * len(self._minibatches[0])]
         for rows in self._minibatches[1:]:
-            self._references.append([*self.logprobs(rows, images)])
+            logprobs, _ = scores(
+                self.model,
+                rows,
+                images,
+                self.device,
+                with_entropy=False,
+                temperature=self.settings.temperature,
+            )
+            self._references.append([*logprobs])
         if self.settings.reset_optimizer:
-            self.optimizer = self._new_optimizer()
+            self.optimizers = make_optimizers(self.model, self.settings)
 
     def step(
-        self, index: int, num_sequences: int, num_tokens: int, learning_rate: float | None = None
+        self,
+        index: int,
+        num_sequences: int,
+        num_tokens: int,
+        learning_rate: float | None = None,
+        tau: float | None = None,
     ) -> dict[str, float]:
         """One optimizer step on minibatch `index`. The counts are global: responses and response
-        tokens of the minibatch over all ranks. `learning_rate`: None: that of the settings.
+        tokens of the minibatch over all ranks. `learning_rate`, `tau`: None: that of the settings.
+
+        A step whose gradient is not finite is not taken.
 
         Returns:
-            `loss`, `grad_norm`, `expert_load`, `expert_bias`, and sums over all ranks of `entropy`
-            and `kl` (by token) and `log_ratio` (by response).
+            `loss` and its terms, `grad_norm` (not finite: the step was not taken), `expert_load`,
+            `expert_bias`, and sums over all ranks of `entropy` and `kl` (by token), `log_ratio` (by
+            response), `mismatch` (of log-probs of learner and engine, absolute) over `compared`
+            tokens, and `masked` tokens (outside the band).
         """
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._zero_gradients()
         self.expert_load.clear()
         sums = StepMetrics()
-        rows = zip(self._minibatches[index], self._references[index], strict=True)
-        for row, reference in rows:
-            values, entropy = self.model.token_logprobs(row.packed(self._images, self.device))
-            current = values.detach() if reference is None else reference.to(self.device)
-            older = row.references.to(self.device)
-            is_current = older.isnan()
-            weights = importance_weights(current, older, self.settings.importance_cap)
-            output = mirror_descent_loss(
-                values,
-                torch.where(is_current, current, older),
-                row.advantages.to(self.device),
-                row.seq_ids.to(self.device),
-                num_sequences,
-                self.settings.tau,
-                num_tokens=num_tokens,
-                weights=weights.masked_fill(is_current, 1.0),
+        for number, row in enumerate(self._minibatches[index]):
+            values, entropy = self.model.token_logprobs(
+                row.packed(self._images, self.device), temperature=self.settings.temperature
             )
+            reference = self._references[index][number]
+            if reference is None:
+                reference = self._references[index][number] = values.detach().cpu()
+            reference = reference.to(self.device)
+            output = self._loss(row, values, reference, num_sequences, num_tokens, tau, sums)
             # FSDP2 averages gradients over ranks; the loss is already divided by global counts.
             (output.loss * self.world_size).backward()
             sums.add(loss=output.loss.item(), entropy=entropy.sum().item())
             sums.add(**{name: value.item() for name, value in output.metrics.items()})
-        grad_norm = clip_gradients(self.model, self.settings.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate if learning_rate is None else learning_rate
-        self.optimizer.step()
+        grad_norm = gradient_norm(self.model, self.settings.max_grad_norm)
+        if math.isfinite(grad_norm):
+            self._take_step(self.settings.learning_rate if learning_rate is None else learning_rate)
         return sums.reduce() | self.expert_load.reduce() | {"grad_norm": grad_norm}
+
+    def _loss(
+        self,
+        row: TrainingRow,
+        values: torch.Tensor,
+        current: torch.Tensor,
+        num_sequences: int,
+        num_tokens: int,
+        tau: float | None,
+        sums: StepMetrics,
+    ) -> LossOutput:
+        """The loss of a row whose tokens have log-probs `values` now, and had `current` when the
+        iteration began."""
+        settings = self.settings
+        older, engine = row.references.to(self.device), row.engine_logprobs.to(self.device)
+        is_current = older.isnan()
+        weights = importance_weights(current, older, settings.importance_cap)
+        weights = weights.masked_fill(is_current, 1.0)
+        if settings.ratio_band:
+            inside = inside_band(values.detach(), engine, settings.ratio_band)
+            weights = weights * inside
+            sums.add(masked=(~inside).sum().item())
+        # An engine's log-probs are those of temperature 1.
+        is_known = is_current & ~engine.isnan() & (settings.temperature == 1.0)
+        sums.add(
+            compared=is_known.sum().item(), mismatch=(current - engine)[is_known].abs().sum().item()
+        )
+        return mirror_descent_loss(
+            values,
+            torch.where(is_current, current, older),
+            row.advantages.to(self.device),
+            row.seq_ids.to(self.device),
+            num_sequences,
+            settings.tau if tau is None else tau,
+            form=settings.form,
+            normalisation=settings.normalisation,
+            num_tokens=num_tokens,
+            weights=weights,
+        )
+
+    def _take_step(self, learning_rate: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+
+    def _zero_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def release(self) -> None:
         """After an iteration's steps: give back what only they needed (gradients, and moments
         that the next iteration would drop), before an engine on the same device wakes."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self._zero_gradients()
         self._minibatches, self._references, self._images = [], [], {}
         if self.settings.reset_optimizer:
-            self.optimizer = self._new_optimizer()
+            self.optimizers = make_optimizers(self.model, self.settings)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -206,7 +266,7 @@ class Rank:
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
-        save_state(folder, self.model, self._kept_optimizer())
+        save_state(folder, self.model, self._kept_optimizers())
 
     def load(self, folder: str | Path) -> None:
         """Read what `save` wrote, also with another number of ranks; collective.
@@ -214,30 +274,47 @@ class Rank:
         Raises:
             ValueError: the checkpoint is missing, incomplete, or of another model.
         """
-        load_state(folder, self.model, self._kept_optimizer())
+        load_state(folder, self.model, self._kept_optimizers())
 
-    def _kept_optimizer(self) -> torch.optim.Optimizer | None:
-        return None if self.settings.reset_optimizer else self.optimizer
+    def _kept_optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        return [] if self.settings.reset_optimizer else self.optimizers
 
 
 @torch.no_grad()
-def logprobs(
+def scores(
     model: KimiVLForConditionalGeneration,
     rows: Sequence[TrainingRow],
     images: Mapping[str, ImagePatches],
     device: torch.device | str,
-) -> list[torch.Tensor]:
-    """Log-probabilities [R] of each row's tokens in the loss, on the CPU; collective where the
-    model is sharded."""
-    values = []
+    *,
+    with_entropy: bool = True,
+    temperature: float = 1.0,
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Log-probabilities [R] of each row's tokens in the loss, and entropies [R] of where they come
+    from ([0] where they are not wanted), on the CPU; collective where the model is sharded.
+
+    Args:
+        temperature: what the logits are divided by.
+    """
+    values, entropies = [], []
     for row in rows:
         packed = row.packed(images, device)
-        values.append(model.token_logprobs(packed, with_entropy=False)[0].cpu())
+        value, entropy = model.token_logprobs(
+            packed, with_entropy=with_entropy, temperature=temperature
+        )
+        values.append(value.cpu())
+        entropies.append(entropy.cpu())
     # A forward alone leaves the root's parameters gathered; an optimizer made then would hold
     # copies that no forward ever reads.
     if isinstance(model, FSDPModule):
         model.reshard()
-    return values
+    return values, entropies
+
+
+def gradient_norm(model: torch.nn.Module, max_norm: float) -> float:
+    """Clip the gradients to a global norm; collective. What it was before, perhaps not finite."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
@@ -246,8 +323,7 @@ def clip_gradients(model: torch.nn.Module, max_norm: float) -> float:
     Raises:
         FloatingPointError: the norm is not finite.
     """
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    value = gradient_norm(model, max_norm)
     if not math.isfinite(value):
         raise FloatingPointError(f"gradient norm is {value}; the step was not taken")
     return value

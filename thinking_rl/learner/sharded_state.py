@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,29 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
 
 def save_state(
-    folder: str | Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None
+    folder: str | Path, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
-    """Write the float32 weights, and the optimizer's moments where one is given, sharded (torch
+    """Write the float32 weights, and the moments of the optimizers that are given, sharded (torch
     DCP); collective.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
     try:
-        save_sharded(_state(model, optimizer), checkpoint_id=str(folder))
+        save_sharded(_state(model, optimizers), checkpoint_id=str(folder))
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise OSError(f"{folder}: could not write the checkpoint: {error}") from error
 
 
 def load_state(
-    folder: str | Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None
+    folder: str | Path, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
     """Read what `save_state` wrote, also with another number of ranks; collective.
 
     Raises:
         ValueError: the checkpoint is missing, incomplete, or of another model.
     """
-    state = _state(model, optimizer)
+    state = _state(model, optimizers)
     try:
         load_sharded(state, checkpoint_id=str(folder))
     except (Exception, CheckpointException) as error:  # the latter is no Exception
@@ -48,12 +49,12 @@ def load_state(
             f"{folder}: not a checkpoint that this model can continue from: {error}"
         ) from error
     set_model_state_dict(model, state["model"])
-    if optimizer:
-        set_optimizer_state_dict(model, optimizer, state["optimizer"])
+    if optimizers:
+        set_optimizer_state_dict(model, optimizers, state["optimizer"])
 
 
-def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+def _state(model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
     state: dict[str, Any] = {"model": get_model_state_dict(model)}
-    if optimizer:
-        state["optimizer"] = get_optimizer_state_dict(model, optimizer)
+    if optimizers:
+        state["optimizer"] = get_optimizer_state_dict(model, optimizers)
     return state

@@ -179,21 +179,24 @@ class KimiVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return decoder.norm(hidden)[0]
 
     def token_logprobs(
-        self, row: PackedRow, *, with_entropy: bool = True
+        self, row: PackedRow, *, with_entropy: bool = True, temperature: float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [R], in nats and float32, of the tokens at the row's positions, each
         given what stands before it in its own sequence; and the entropies [R] of the whole
-        distributions there, which have no gradient ([0] where they are not wanted)."""
+        distributions there, which have no gradient ([0] where they are not wanted). Both are of the
+        policy whose logits are divided by `temperature`."""
         # FSDP2 wraps this method like `forward`, which must not pass through a second wrap.
-        return self._token_logprobs(row, with_entropy)
+        return self._token_logprobs(row, with_entropy, temperature)
 
     def _token_logprobs(
-        self, row: PackedRow, with_entropy: bool
+        self, row: PackedRow, with_entropy: bool, temperature: float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.packed_hidden(row)[row.positions - 1]
         targets = row.input_ids[row.positions]
         weight = self.language_model.lm_head.weight
-        return token_logprobs(hidden, weight, targets, with_entropy=with_entropy)
+        return token_logprobs(
+            hidden, weight, targets, with_entropy=with_entropy, temperature=temperature
+        )
 
     def set_trainable(self, freeze: Sequence[str]) -> None:
         """Freeze parts by name: vision_tower, projector, decoder, router. The router's

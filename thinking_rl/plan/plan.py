@@ -48,16 +48,14 @@ def _plan_stages(plan: Plan, recipe: Recipe) -> None:
         tokens = sft.tokens_per_pass(recipe.learner.workers)
         plan.add("stages", SFT_STAGE, f"{text}, at most {tokens:,} tokens at once on a worker")
     if rl := recipe.active_rl:
-        responses = rl.problems_per_iteration * rl.samples_per_problem
-        tokens = responses * recipe.rollout.max_response_tokens
+        tokens = rl.responses * recipe.rollout.max_response_tokens
         plan.add(
             "stages",
             RL_STAGE,
             f"{rl.iterations} iterations of {rl.problems_per_iteration} problems x "
-            f"{rl.samples_per_problem} samples, {rl.steps_per_iteration} optimizer steps each",
+            f"{rl.samples_per_problem} samples, at most {rl.planned_steps} optimizer steps each",
         )
-        per_step = responses / rl.steps_per_iteration
-        plan.add("stages", "per step", f"{per_step:g} responses per optimizer step")
+        plan.add("stages", "per step", f"{rl.step_responses} responses per optimizer step")
         plan.add("stages", "per iteration", f"at most {tokens:,} response tokens")
     data = recipe.data
     plan.add(
@@ -75,16 +73,19 @@ def _warn_of_what_never_comes(plan: Plan, recipe: Recipe) -> None:
             f"{sft.steps}: the learning rate never gets to {sft.optimizer.learning_rate:g}"
         )
     if rl := recipe.active_rl:
-        steps = rl.iterations * rl.steps_per_iteration
+        steps = rl.iterations * rl.planned_steps
         if rl.optimizer.warmup_steps >= steps:
             plan.warnings.append(
                 f"rl.optimizer.warmup_steps: {rl.optimizer.warmup_steps} steps of a stage of "
                 f"{steps}: the learning rate never gets to {rl.optimizer.learning_rate:g}"
             )
-        if rl.length_reward.weight and rl.length_reward.start_iteration >= rl.iterations:
+        length = rl.length
+        if (
+            length.reward_weight or length.toggle_every
+        ) and length.start_iteration >= rl.iterations:
             plan.warnings.append(
-                f"rl.length_reward.start_iteration: {rl.length_reward.start_iteration} of "
-                f"{rl.iterations} iterations: the length reward never starts"
+                f"rl.length.start_iteration: {length.start_iteration} of {rl.iterations} "
+                "iterations: length never enters the reward"
             )
         for name in ("evaluate_every", "benchmarks_every", "checkpoint_every"):
             if getattr(rl, name) > rl.iterations:

@@ -30,13 +30,18 @@ class Agreement:
     """Where the largest difference stands."""
     logprobs: tuple[tuple[float, ...], ...] = ()
     """The learner's, of each response's tokens, in nats."""
+    entropies: tuple[tuple[float, ...], ...] = ()
+    """Of the learner's distributions that these tokens come from, in nats."""
 
 
 class Scorer(Protocol):
     """Whatever computes log-probs of conversations: the learner, or a model in this process."""
 
-    def logprobs(self, conversations: Sequence[Conversation]) -> list[torch.Tensor]:
-        """Log-probabilities of each conversation's tokens in the loss."""
+    def scores(
+        self, conversations: Sequence[Conversation]
+    ) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        """Log-probabilities of each conversation's tokens in the loss, and entropies of where they
+        come from."""
         ...
 
 
@@ -44,7 +49,9 @@ def measure(learner: Scorer, groups: Sequence[Group]) -> Agreement:
     """Compare the log-probs that came with the responses with the learner's."""
     conversations = [g.conversation(i) for g in groups for i in range(len(g.trajectories))]
     largest, total, tokens, worst = 0.0, 0.0, 0, "nowhere"
-    learned = [tuple(values.tolist()) for values in learner.logprobs(conversations)]
+    scores = learner.scores(conversations)
+    learned = tuple(tuple(logprobs.tolist()) for logprobs, _ in scores)
+    entropies = tuple(tuple(values.tolist()) for _, values in scores)
     for one, values in zip(conversations, learned, strict=True):
         for place, (engine, ours) in enumerate(zip(one.logprobs, values, strict=True)):
             difference = abs(engine - ours)
@@ -58,7 +65,7 @@ def measure(learner: Scorer, groups: Sequence[Group]) -> Agreement:
                     f"token {place} of a response to problem {one.problem_id} "
                     f"({len(one.image_hashes)} image(s)): engine {engine:.5f}, learner {ours:.5f}"
                 )
-    return Agreement(largest, total / max(tokens, 1), tokens, worst, tuple(learned))
+    return Agreement(largest, total / max(tokens, 1), tokens, worst, learned, entropies)
 
 
 def require(agreement: Agreement, dtype: str, tolerance: float, when: str) -> None:

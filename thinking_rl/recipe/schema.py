@@ -13,6 +13,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     field_validator,
     model_validator,
 )
@@ -188,8 +190,11 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimizer(Section):
-    """AdamW, and the course of its learning rate through a stage."""
+    """AdamW or Muon, and the course of the learning rate through a stage."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """muon: hidden matrices, experts' included, are stepped on by Muon as in Moonlight, everything
+    else by AdamW at the same learning rate."""
     learning_rate: float = Field(gt=0, le=LARGEST_RATE)
     """Highest learning rate of the stage, reached after `warmup_steps`."""
     betas: Annotated[tuple[Beta, Beta], BeforeValidator(_as_tuple)] = (0.9, 0.95)
@@ -199,7 +204,8 @@ class Optimizer(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Largest global norm of the gradient; a larger one is scaled down to it."""
     warmup_steps: CountOrZero = 0
-    """Optimizer steps over which the learning rate rises from 0; 0: it starts at its highest."""
+    """Optimizer steps over which the learning rate rises, the first being a step of it already; 0:
+    it starts at its highest."""
     final_share: float = Field(default=1.0, gt=0, le=1)
     """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine. The
     end is that of the run as it began: a resumed run with more iterations stays there."""
@@ -208,7 +214,7 @@ class Optimizer(Section):
         """Learning rate of optimizer step `step`, from 0, of a stage that was planned with `steps`;
         beyond them it stays. So a run that is made longer keeps the rates of its earlier steps."""
         if step < self.warmup_steps:
-            return self.learning_rate * step / self.warmup_steps
+            return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
         progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
         fall = (1 + math.cos(math.pi * progress)) / 2
         return self.learning_rate * (self.final_share + (1 - self.final_share) * fall)
@@ -232,6 +238,12 @@ class SFT(Section):
     checkpoint_every: CountOrZero = 0
     """Steps between two checkpoints to go on from inside the stage; 0: none. The newest stays."""
 
+    @model_validator(mode="after")
+    def _adamw_alone(self) -> SFT:
+        if self.optimizer.kind != "adamw":
+            raise ValueError("optimizer.kind is muon: the warm-up has adamw only; RL has both")
+        return self
+
     def conversations_per_pass(self, workers: int) -> int:
         """Conversations in one forward pass of one worker."""
         return self.micro_batch_size or max(1, self.batch_size // workers)
@@ -241,13 +253,123 @@ class SFT(Section):
         return self.conversations_per_pass(workers) * self.max_conversation_tokens
 
 
-class LengthReward(Section):
-    """Kimi k1.5's length reward: off for a first phase, then constant."""
+class Loss(Section):
+    """Which of the published policy mirror-descent losses is minimised (see docs/method.md)."""
 
-    weight: float = Field(default=0.0, ge=0)
-    """Factor of the length reward, which is -0.5 to 0.5, in a response's reward; 0: off."""
+    preset: Literal["k1.5", "k2.5"] | None = None
+    """Sets the keys of this section that are not given: k1.5 to Kimi k1.5's equation 3, k2.5 to
+    Kimi K2.5's loss by token. None: eq. 3, without the groups that have no signal."""
+    form: Literal["sequence", "token"] = "sequence"
+    """The square of the regulariser is taken of a response's log-ratio, or of each token's."""
+    baseline: Literal["mean", "log_mean_exp"] = "mean"
+    """What rewards are compared to: the mean over the group, or tau * log(mean(exp(reward / tau))),
+    whose limit for large tau it is."""
+    normalisation: Literal["sequences", "tokens", "response_length"] = "sequences"
+    """What a step's sum is divided by: the number of its responses; the number of their tokens;
+    or each response by its own tokens, and then by the number of responses."""
+    without_signal: Literal["leave_out", "keep"] = "leave_out"
+    """Groups whose advantages are all 0: left out, or kept for their regulariser. What is kept
+    counts in `responses_per_step` and in what is divided by."""
+    ratio_band: Annotated[tuple[float, float] | None, BeforeValidator(_as_tuple)] = None
+    """Smallest and largest ratio of the learner's to the engine's probability of a token; outside,
+    its policy gradient is masked. None: no token's is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        return {**PRESETS[preset], **given} if preset in PRESETS else given
+
+    @model_validator(mode="after")
+    def _band_holds_one(self) -> Loss:
+        if self.ratio_band and not 0 <= self.ratio_band[0] < 1 < self.ratio_band[1]:
+            raise ValueError(
+                f"ratio_band is {list(self.ratio_band)}: expected two ratios around 1, such as "
+                "[0.5, 2.0]"
+            )
+        return self
+
+
+PRESETS: dict[Any, dict[str, Any]] = {
+    "k1.5": {
+        "form": "sequence",
+        "baseline": "mean",
+        "normalisation": "sequences",
+        "without_signal": "keep",
+        "ratio_band": None,
+    },
+    "k2.5": {
+        "form": "token",
+        "baseline": "mean",
+        "normalisation": "tokens",
+        "without_signal": "keep",
+        "ratio_band": [0.5, 2.0],  # ours: the band is not known
+    },
+}
+"""What `rl.loss.preset` sets."""
+
+
+class Length(Section):
+    """What the length of a response does to its reward; by default nothing."""
+
+    reward_weight: float = Field(default=0.0, ge=0)
+    """Factor of Kimi k1.5's length reward, which is -0.5 to 0.5; 0: off."""
     start_iteration: CountOrZero = 0
-    """The first iteration, counted from 0, that has it."""
+    """The first iteration, counted from 0, with the length reward and with Toggle."""
+    toggle_every: CountOrZero = 0
+    """Iterations of each phase of Kimi K2.5's Toggle, the constrained one first: in it, where a
+    group is accurate enough, right answers longer than the problem's budget earn nothing. 0: no
+    phases."""
+    toggle_accuracy: float = Field(default=0.5, gt=0, le=1)
+    """Share of right answers from which on a group is constrained."""
+    toggle_quantile: float = Field(default=0.5, ge=0, le=1)
+    """Of the lengths of a problem's right answers, when it first has any: its budget."""
+    overlong_tokens: CountOrZero = 0
+    """The last tokens before `rollout.max_response_tokens`, over which a penalty rises from 0 to 1;
+    0: none. (What a response earns that is cut off is `rewards.truncated`.)"""
+
+
+class Sampler(Section):
+    """Which problems an iteration works on."""
+
+    kind: Literal["uniform", "prioritised", "curriculum"] = "uniform"
+    """uniform: any; prioritised: in proportion to the failure rate; curriculum: easy ones first.
+    All draw each source by its weight, and shuffle. With `curriculum_iterations`, prioritised has a
+    curriculum too."""
+    pool_problems: CountOrZero = 0
+    """Problems that are drawn from `data.train` once, to sample from. 0: for uniform, problems come
+    as the sources give them, without end; for the others, all that files and hubs hold."""
+    decay: float = Field(default=0.9, gt=0, le=1)
+    """Factor on a problem's earlier successes and failures at each new group, where it is
+    prioritised; 1: all count alike."""
+    curriculum_iterations: CountOrZero = 0
+    """Iterations until all problems are open: by their `pass_rate` where all have one measured,
+    else by their level."""
+
+    @model_validator(mode="after")
+    def _curriculum_takes_time(self) -> Sampler:
+        if (self.kind == "curriculum") > bool(self.curriculum_iterations):
+            raise ValueError("kind curriculum needs curriculum_iterations, such as 20")
+        if (self.kind == "uniform") and self.curriculum_iterations:
+            raise ValueError("curriculum_iterations needs kind curriculum or prioritised")
+        return self
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _course(value: Any) -> tuple[float, float]:
+    """A number, or [first, last]."""
+    ends = value if isinstance(value, list | tuple) else [value, value]
+    numbers = [one for one in ends if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) != 2 or len(ends) != 2 or not all(0 < one < math.inf for one in numbers):
+        raise ValueError(f"expected a number above 0, or [first, last] of two, not {value!r}")
+    return float(numbers[0]), float(numbers[1])
+
+
+def _as_number(course: tuple[float, float]) -> float | list[float]:
+    """As the recipe may write it."""
+    return course[0] if course[0] == course[1] else [*course]
 
 
 class RL(Section):
@@ -259,22 +381,31 @@ class RL(Section):
     """Problems drawn for each iteration."""
     samples_per_problem: int = Field(default=8, ge=2, le=MANY)
     """Responses to each problem; the mean of their rewards is the baseline."""
-    steps_per_iteration: Count = 4
-    """Optimizer steps on the samples of one iteration (minibatches of whole groups); fewer where
-    fewer groups have a signal."""
-    tau: float = Field(gt=0)
-    """Strength of the pull towards the iteration's starting policy."""
-    length_reward: LengthReward = LengthReward()
-    """A reward for short right answers; by default off."""
+    responses_per_step: Annotated[int, Field(ge=2, le=MANY)] | None = None
+    """Responses of an optimizer step; what is left of an iteration's is skipped and counted. None:
+    a quarter of all that an iteration samples."""
+    epochs: Count = 1
+    """Passes over an iteration's responses; the reference stays the policy that it began with."""
+    tau: Annotated[
+        tuple[float, float],
+        PlainValidator(_course, json_schema_input_type=Positive | tuple[Positive, Positive]),
+        PlainSerializer(_as_number),
+    ]
+    """Strength of the pull towards the iteration's starting policy: a number, or [first, last] of a
+    course through the iterations, falling or rising by the same factor at each."""
+    loss: Loss = Loss()
+    """Which loss; by default Kimi k1.5's."""
+    length: Length = Length()
+    """Length in the reward; by default not."""
+    sampler: Sampler = Sampler()
+    """Which problems; by default as they come."""
     optimizer: Optimizer
-    """AdamW; its learning rate runs its course over the steps of all iterations."""
+    """Its learning rate runs its course over the steps of all iterations."""
     max_staleness: CountOrZero = 0
     """Iterations that the engines may be ahead of the learner; 0: they wait while it steps."""
     older_segments: Literal["leave_out", "train"] = "leave_out"
     """Tokens sampled more than `max_staleness` policies ago: left out of the loss, or trained on
     with the sampling policy as their reference."""
-    importance_cap: float = Field(default=2.0, gt=0)
-    """Largest importance weight of a token that an older policy sampled and that is trained on."""
     reset_optimizer: bool = True
     """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
     evaluate_every: CountOrZero = 0
@@ -284,13 +415,32 @@ class RL(Section):
     checkpoint_every: CountOrZero = 0
     """Iterations between checkpoints that a run can resume from; 0: only at the end."""
 
+    @property
+    def responses(self) -> int:
+        """Responses that an iteration asks for."""
+        return self.problems_per_iteration * self.samples_per_problem
+
+    @property
+    def step_responses(self) -> int:
+        """Responses of an optimizer step."""
+        return self.responses_per_step or max(2, self.responses // 4)
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps of an iteration whose responses all have a signal."""
+        return self.epochs * (self.responses // self.step_responses)
+
+    def tau_at(self, iteration: int, planned: int) -> float:
+        """tau of an iteration, from 0, of a run that was planned with so many; beyond it stays."""
+        first, last = self.tau
+        return first * (last / first) ** min(1.0, iteration / max(1, planned - 1))
+
     @model_validator(mode="after")
     def _every_step_has_responses(self) -> RL:
-        responses = self.problems_per_iteration * self.samples_per_problem
-        if responses < self.steps_per_iteration:
+        if self.responses < self.step_responses:
             raise ValueError(
-                f"steps_per_iteration is {self.steps_per_iteration}, but an iteration has only "
-                f"{responses} responses"
+                f"responses_per_step is {self.step_responses}, but an iteration has only "
+                f"{self.responses} responses"
             )
         return self
 
@@ -314,9 +464,10 @@ class Rollout(Section):
     """Iterations that a response may go on after the one that it began in; then it is cut off and
     graded as it is."""
     temperature: float = Field(default=1.0, gt=0, le=10)
-    """Sampling temperature of training; the loss is that of the policy at 1."""
+    """Sampling temperature of training. Other than 1, the policy that RL trains is the model with
+    its logits divided by it: the learner divides them too."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Share of the probability that tokens are drawn from, the likeliest first; 1: all."""
+    """Share of the probability that tokens are drawn from, the likeliest first; RL needs 1: all."""
     max_response_tokens: Tokens
     """Longest response, in training, evaluations and benchmarks; a longer one is cut."""
     max_model_tokens: int = Field(ge=64, le=LONG)
@@ -360,9 +511,6 @@ class Learner(Section):
     """Training processes, each on a GPU of its own where there are any; they share the model."""
     tokens_per_microbatch: int = Field(ge=64, le=LONG)
     """Packed tokens of one forward and backward, per worker."""
-    prompt_once: bool = True
-    """Whether the responses to one problem share its prompt's tokens, pictures and features; the
-    result is the same, and cheaper."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
     threads: int | None = Field(default=None, ge=1, le=1024)
@@ -520,6 +668,62 @@ class Recipe(Section):
                 f"rl.max_staleness is {ahead}: engines that go on while the learner steps need "
                 "devices of their own (rollout.placement: separate) and rollout.dealing: free"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_of_the_policy(self) -> Recipe:
+        """The loss is that of the distribution that the responses are drawn from."""
+        rl, rollout = self.active_rl, self.rollout
+        if rl is None:
+            return self
+        if rollout.top_p < 1:
+            raise ValueError(
+                f"rollout.top_p is {rollout.top_p}: RL would sample from another distribution than "
+                "the one whose log-probs its loss uses; set it to 1"
+            )
+        known = [
+            key
+            for key, is_used in (
+                ("rl.max_staleness", rl.max_staleness > 0),
+                ("rl.older_segments: train", rl.older_segments == "train"),
+                ("rl.loss.ratio_band", rl.loss.ratio_band is not None),
+            )
+            if is_used
+        ]
+        if rollout.temperature != 1 and known:
+            raise ValueError(
+                f"rollout.temperature is {rollout.temperature}: the engines' log-probs are those "
+                f"of temperature 1, and {', '.join(known)} would compare them with the learner's, "
+                "which are not; set it to 1, or leave these out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _overlong_is_near_the_limit(self) -> Recipe:
+        buffer = self.rl.length.overlong_tokens if self.rl else 0
+        if buffer >= self.rollout.max_response_tokens:
+            raise ValueError(
+                f"rl.length.overlong_tokens is {buffer}: it must be below "
+                f"rollout.max_response_tokens ({self.rollout.max_response_tokens})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pool_is_finite(self) -> Recipe:
+        sampler = self.rl.sampler if self.rl else None
+        endless = any(source.format == "procedural" for source in self.data.train)
+        if sampler and sampler.kind != "uniform" and endless and not sampler.pool_problems:
+            raise ValueError(
+                f"rl.sampler.kind is {sampler.kind} and a procedural source of data.train has no "
+                "end: give rl.sampler.pool_problems, how many problems to draw from"
+            )
+        if sampler and self.rl:
+            wanted = self.rl.problems_per_iteration
+            if 0 < sampler.pool_problems < wanted:
+                raise ValueError(
+                    f"rl.sampler.pool_problems is {sampler.pool_problems}, but an iteration takes "
+                    f"{wanted} different problems; raise it"
+                )
         return self
 
     @model_validator(mode="after")

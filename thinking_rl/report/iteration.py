@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from eval.statistics import mean
-from thinking_rl.algorithm.advantage import count_groups
+from thinking_rl.algorithm.advantage import count_groups, trainable
 from thinking_rl.algorithm.staleness import ages
 from thinking_rl.types import Conversation, FinishReason, Group, Outcome
 
@@ -18,11 +19,21 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     verdicts = [score.correct for score in scores if score.correct is not None]
     trajectories = [t for group in groups for t in group.trajectories]
     lengths = [t.length for t in trajectories]
+    lengths_of = {
+        verdict: [
+            t.length
+            for t, score in zip(trajectories, scores, strict=True)
+            if score.correct is verdict
+        ]
+        for verdict in (True, False)
+    }
     counts = count_groups(groups)
     return {
         "reward": mean(graded),
         "accuracy": mean(verdicts),
         "length": mean(lengths),
+        "length_right": mean(lengths_of[True]),
+        "length_wrong": mean(lengths_of[False]),
         "finished": mean([t.finish_reason is FinishReason.STOP for t in trajectories]),
         "tokens": sum(lengths),
         "not_graded": len(scores) - len(graded),
@@ -30,6 +41,28 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "groups_with_signal": counts.with_signal,
         "groups_all_right": counts.all_right,
         "groups_all_wrong": counts.all_wrong,
+        "without_signal": 1 - counts.with_signal / counts.total if counts.total else math.nan,
+        **shaping_metrics(groups),
+    }
+
+
+def shaping_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """`shaping/<name>`: the mean over graded responses of what was added to their rewards."""
+    added = [group.shaping[i] for group in groups if group.shaping for i in trainable(group)]
+    names = dict.fromkeys(name for one in added for name in one)
+    return {f"shaping/{name}": mean([one[name] for one in added]) for name in names}
+
+
+def batch_metrics(
+    useful: Sequence[Sequence[Conversation]],
+    batch: Sequence[Sequence[Conversation]],
+    planned: int,
+) -> dict[str, float]:
+    """How many responses of an iteration were too few for another step, and how many of the steps
+    that its responses would make if all were `useful` were not taken for want of them."""
+    return {
+        "responses_skipped": sum(map(len, useful)) - sum(map(len, batch)),
+        "steps_skipped": max(0, planned - len(batch)),
     }
 
 
@@ -46,6 +79,12 @@ def idle_metrics(seconds: Sequence[float]) -> dict[str, float]:
 
 def step_metrics(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over an iteration's optimizer steps; kl is that of the last, the furthest from the
-    reference."""
-    means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-    return means | {"kl": steps[-1]["kl"], "optimizer_steps": len(steps)}
+    reference. `mismatch` is over all tokens that were compared, of learner and engine."""
+    if not steps:
+        return {"optimizer_steps": 0}
+    totals = {name: sum(step[name] for step in steps) for name in steps[0]}
+    metrics = {name: total / len(steps) for name, total in totals.items()}
+    compared, mismatch = metrics.pop("compared", 0), metrics.pop("mismatch", 0)
+    if compared:
+        metrics["mismatch"] = mismatch / compared
+    return metrics | {"kl": steps[-1]["kl"], "optimizer_steps": len(steps)}

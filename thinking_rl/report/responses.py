@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from thinking_rl.files.json_files import finite
@@ -46,21 +46,23 @@ class ResponseLog:
         stage: str,
         at: str | int,
         groups: Sequence[Group],
-        learner_logprobs: Iterable[Sequence[float]] = (),
+        learned: Mapping[str, Sequence[Sequence[float]]] | None = None,
     ) -> None:
         """Keep every response of some groups.
 
         Args:
             stage: `rl`, `evaluation`, or `proof`, that engine and learner agree.
             at: the iteration, the evaluation's name, or the policy version.
-            learner_logprobs: for each response those of its tokens, where the learner has them.
+            learned: `learner_logprobs` and `entropies` of each response's tokens, in nats, where
+                the learner has them.
         """
-        learned = iter(learner_logprobs)
+        number = -1
         for group in groups:
             for index in range(len(group.trajectories)):
+                number += 1
                 row = {"stage": stage, "at": at, **response_row(group, index)}
-                if (values := next(learned, None)) is not None:
-                    row["learner_logprobs"] = [round(value, 5) for value in values]
+                for name, values in (learned or {}).items():
+                    row[name] = [round(value, 5) for value in values[number]]
                 line = json.dumps(finite(row), allow_nan=False, default=repr).encode() + b"\n"
                 if self._keep_pictures(row["image_hashes"], len(line)):
                     self._file.write(line)

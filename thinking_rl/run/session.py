@@ -138,7 +138,12 @@ class Session:
     def _record_proof(self, version: int, groups: Sequence[Group], agreement: Agreement) -> None:
         if version > self._proved:
             with self.reporter.timer("record"):
-                self.responses.write("proof", version, groups, agreement.logprobs)
+                self.responses.write(
+                    "proof",
+                    version,
+                    groups,
+                    {"learner_logprobs": agreement.logprobs, "entropies": agreement.entropies},
+                )
             self._proved = version
 
     def __enter__(self) -> Session:
@@ -189,14 +194,12 @@ class Session:
         self.close_learner()
         section = self.recipe.rl or self.recipe.sft
         assert section is not None
-        tau = self.recipe.rl.tau if self.recipe.rl else 0.0
         with self.reporter.timer("start"):
             self._learner = Learner(
-                learner_settings(self.recipe, self.devices, checkpoint, section.optimizer, tau),
+                learner_settings(self.recipe, self.devices, checkpoint, section.optimizer),
                 self.devices.learners,
                 self.images,
                 tokens_per_microbatch=self.recipe.learner.tokens_per_microbatch,
-                prompt_once=self.recipe.learner.prompt_once,
             )
         self.reporter.event("worker", f"{self.recipe.learner.workers} learner rank(s) started")
         return self._learner

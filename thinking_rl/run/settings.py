@@ -6,7 +6,7 @@ from rollouts.engine import EngineSettings
 from thinking_rl.cluster.devices import Cluster
 from thinking_rl.learner.build import LearnerSettings
 from thinking_rl.model.processing import KimiVLProcessor
-from thinking_rl.recipe.schema import Optimizer, Recipe
+from thinking_rl.recipe.schema import Loss, Optimizer, Recipe
 
 
 def engine_settings(
@@ -35,17 +35,19 @@ def engine_settings(
 
 
 def learner_settings(
-    recipe: Recipe, devices: Cluster, checkpoint: str, optimizer: Optimizer, tau: float = 0.0
+    recipe: Recipe, devices: Cluster, checkpoint: str, optimizer: Optimizer
 ) -> LearnerSettings:
-    """The recipe's learner section, and a stage's optimizer, as a rank takes them.
-
-    Args:
-        tau: strength of the pull towards the reference; 0 where there is none.
-    """
+    """The recipe's learner section, a stage's optimizer, and RL's loss, as a rank takes them."""
+    loss = recipe.rl.loss if recipe.rl else Loss()
     return LearnerSettings(
         checkpoint=checkpoint,
         learning_rate=optimizer.learning_rate,
-        tau=tau,
+        tau=recipe.rl.tau[0] if recipe.rl else 0.0,
+        form=loss.form,
+        normalisation=loss.normalisation,
+        ratio_band=loss.ratio_band,
+        temperature=recipe.rollout.temperature,
+        optimizer=optimizer.kind,
         dtype=recipe.model.dtype,
         betas=optimizer.betas,
         weight_decay=optimizer.weight_decay,
@@ -56,5 +58,4 @@ def learner_settings(
         threads=recipe.learner.threads or devices.threads,
         timeout_s=recipe.learner.timeout_s,
         seed=recipe.seed,
-        importance_cap=recipe.rl.importance_cap if recipe.rl else 1.0,
     )

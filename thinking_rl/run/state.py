@@ -38,7 +38,6 @@ MAY_CHANGE = frozenset(
         "rollout.timeout_s",
         "learner.workers",
         "learner.tokens_per_microbatch",
-        "learner.prompt_once",
         "learner.activation_checkpointing",
         "learner.threads",
         "learner.timeout_s",

@@ -18,7 +18,12 @@ TOKENS, VOCABULARY = 1024, 8192
 
 
 def token_logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, with_entropy: bool = False
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    with_entropy: bool = False,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target, and entropy of the distribution that it comes from.
 
@@ -26,12 +31,14 @@ def token_logprobs(
         hidden: [T, hidden] states in front of the head.
         weight: [vocabulary, hidden] of the head.
         targets: [T] int64.
+        temperature: what the logits are divided by.
 
     Returns:
         Log-probs [T] in nats, and entropies [T] in nats, which have no gradient ([0] where they
         are not wanted); float32 whatever the inputs are.
     """
-    return _TokenLogprobs.apply(hidden, weight, targets, with_entropy)  # pyright: ignore[reportReturnType]
+    scale = 1 / temperature
+    return _TokenLogprobs.apply(hidden, weight, targets, with_entropy, scale)  # pyright: ignore[reportReturnType]
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -40,7 +47,12 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, with_entropy: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        with_entropy: bool,
+        scale: float,
     ) -> tuple[Tensor, Tensor]:
         tokens = len(targets)
         normaliser = hidden.new_full((tokens,), -torch.inf, dtype=torch.float32)
@@ -48,7 +60,7 @@ class _TokenLogprobs(torch.autograd.Function):
         entropy = torch.zeros_like(normaliser if with_entropy else normaliser[:0])
         for vocabulary, part in _blocks(weight, VOCABULARY):
             for place, states in _blocks(hidden, TOKENS):
-                logits = _product(states, part.t())
+                logits = _product(states, part.t()).mul_(scale)
                 local, is_here = _local(targets[place], vocabulary)
                 chosen[place] += logits.gather(1, local)[:, 0] * is_here
                 here = logits.logsumexp(-1)
@@ -62,13 +74,14 @@ class _TokenLogprobs(torch.autograd.Function):
                     entropy[place] = within + torch.special.entr(old) + torch.special.entr(new)
                 normaliser[place] = total
         ctx.save_for_backward(hidden, weight, targets, normaliser)
+        ctx.scale = scale
         ctx.mark_non_differentiable(entropy)
         return chosen - normaliser, entropy
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, normaliser = ctx.saved_tensors
-        factor = gradients[0].float()[:, None]
+        factor = gradients[0].float()[:, None] * ctx.scale
         scaled = (hidden * factor).to(hidden.dtype)
         needs_hidden, needs_weight, *_ = ctx.needs_input_grad
         of_hidden = torch.zeros_like(hidden, dtype=torch.float32) if needs_hidden else None
@@ -76,7 +89,7 @@ class _TokenLogprobs(torch.autograd.Function):
         for vocabulary, part in _blocks(weight, VOCABULARY):
             of_part = torch.zeros_like(part, dtype=torch.float32) if needs_weight else None
             for place, states in _blocks(hidden, TOKENS):
-                slope = _product(states, part.t())
+                slope = _product(states, part.t()).mul_(ctx.scale)
                 slope.sub_(normaliser[place, None]).exp_().neg_()
                 local, is_here = _local(targets[place], vocabulary)
                 slope.scatter_add_(1, local, is_here.float()[:, None])
@@ -89,7 +102,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 of_weight[vocabulary] = of_part
         if of_hidden is not None:
             of_hidden = of_hidden.mul_(factor).to(hidden.dtype)
-        return of_hidden, of_weight, None, None
+        return of_hidden, of_weight, None, None, None
 
 
 def _blocks(rows: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
