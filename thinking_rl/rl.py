@@ -28,8 +28,8 @@ from thinking_rl.report.iteration import (
     rollout_metrics,
     step_metrics,
 )
-from thinking_rl.run.benchmarks import run_benchmarks
-from thinking_rl.run.evaluate import evaluate
+from thinking_rl.run.benchmarks import benchmark_row, run_benchmarks
+from thinking_rl.run.evaluate import evaluate_once
 from thinking_rl.run.export import copy_checkpoint_files
 from thinking_rl.run.saving import LastPolicy, save_checkpoint
 from thinking_rl.run.session import Session
@@ -74,12 +74,16 @@ def run_rl(session: Session, checkpoint: str) -> str:
         session.state.register("surprise", parts.watch)
         done = prepare(session, learner)
         with LastPolicy(session, learner) as last:
-            while done < rl.iterations:
+            while True:
+                if done:
+                    last.keep(done)
+                    with session.reporter.between_steps():
+                        after_iteration(session, learner, done)
+                if done == rl.iterations:
+                    break
                 last.keep(done)
                 iterate(session, parts, last, done)
                 done += 1
-                with session.reporter.between_steps():
-                    after_iteration(session, learner, done)
         final = session.folder.stage_weights(RL_STAGE)
         learner.export(str(final))
         copy_checkpoint_files(checkpoint, final)
@@ -171,24 +175,29 @@ def learn(
 
 
 def after_iteration(session: Session, learner: Learner, done: int) -> None:
-    """What is due after `done` iterations: an evaluation, benchmarks, a checkpoint. After the last
-    only the checkpoint: what is measured then is measured on weights that are written."""
+    """What is due after `done` iterations and not done: an evaluation, benchmarks, a checkpoint.
+    After the last only the checkpoint: what is measured then is measured on weights that are
+    written."""
     rl = session.recipe.rl
     assert rl is not None
     is_last = done == rl.iterations
     if rl.evaluate_every and done % rl.evaluate_every == 0 and not is_last:
-        evaluate(session, f"{ITERATION}{done}")
+        evaluate_once(session, f"{ITERATION}{done}")
     if rl.benchmarks_every and done % rl.benchmarks_every == 0 and not is_last:
         measure_benchmarks(session, done)
-    if is_last or (rl.checkpoint_every and done % rl.checkpoint_every == 0):
+    is_due = is_last or (rl.checkpoint_every and done % rl.checkpoint_every == 0)
+    if is_due and not session.folder.rl_checkpoint(done).exists():
         save_checkpoint(session, learner, done)
 
 
 def measure_benchmarks(session: Session, done: int) -> None:
-    """Run the recipe's benchmarks on the engines as they are after `done` iterations."""
+    """Run the recipe's benchmarks on the engines as they are after `done` iterations; those that
+    were not run before."""
     longest = session.recipe.rollout.max_model_tokens
     model = Model(session.processor, session.images, session.pool.generate, longest)
-    run_benchmarks(session.benchmarks, model, done, session.reporter.evaluation)
+    known = session.reporter.evaluations
+    left = [one for one in session.benchmarks if benchmark_row(one, done) not in known]
+    run_benchmarks(left, model, done, session.reporter.evaluation)
 
 
 def learning_rates(rl: RL, iteration: int, planned: int, steps: int) -> list[float]:

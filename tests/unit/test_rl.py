@@ -68,6 +68,7 @@ def test_rollout_metrics_count_what_is_known() -> None:
     assert metrics["reward"] == metrics["accuracy"] == pytest.approx(5 / 9)
     assert metrics["length_right"] == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
     assert metrics["length_wrong"] == pytest.approx((2 + 1 + 1 + 2) / 4)
+    assert "length_wrong" not in rollout_metrics([group("all right", RIGHT, RIGHT)])
 
 
 def test_metrics_of_nothing_graded_are_unknown() -> None:
@@ -216,7 +217,7 @@ def test_an_engine_that_was_started_again_is_proved_alone() -> None:
     assert set(stages.questions) == {2}
 
 
-def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     due: list[tuple[str, int]] = []
     monkeypatch.setattr(
         loop, "measure_benchmarks", lambda _, done: due.append(("benchmarks", done))
@@ -225,11 +226,14 @@ def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None
         loop, "save_checkpoint", lambda *given: due.append(("checkpoint", given[-1]))
     )
     monkeypatch.setattr(
-        loop, "evaluate", lambda _, name: due.append(("evaluate", int(name[len("iteration_") :])))
+        loop,
+        "evaluate_once",
+        lambda _, name: due.append(("evaluate", int(name.removeprefix("iteration_")))),
     )
     every = {"evaluate_every": 2, "benchmarks_every": 3, "checkpoint_every": 4}
     session = SimpleNamespace(
         recipe=SimpleNamespace(rl=SimpleNamespace(iterations=6, **every)),
+        folder=RunFolder(tmp_path),
     )
     for done in range(1, 7):
         loop.after_iteration(session, None, done)  # pyright: ignore[reportArgumentType]
@@ -240,6 +244,9 @@ def test_what_is_due_after_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None
         ("checkpoint", 4),
         ("checkpoint", 6),  # the rest is the caller's, once the weights are written
     ]
+    session.folder.rl_checkpoint(6).mkdir(parents=True)
+    loop.after_iteration(session, None, 6)  # pyright: ignore[reportArgumentType]
+    assert due[5:] == []  # a run that goes on there has it
 
 
 @pytest.mark.parametrize(("warmup_steps", "final_share"), [(0, 1.0), (0, 0.1), (5, 0.25)])

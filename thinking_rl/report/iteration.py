@@ -19,21 +19,17 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     verdicts = [score.correct for score in scores if score.correct is not None]
     trajectories = [t for group in groups for t in group.trajectories]
     lengths = [t.length for t in trajectories]
-    lengths_of = {
-        verdict: [
-            t.length
-            for t, score in zip(trajectories, scores, strict=True)
-            if score.correct is verdict
-        ]
-        for verdict in (True, False)
+    judged = list(zip(trajectories, scores, strict=True))
+    by_verdict = {
+        "length_right": [t.length for t, score in judged if score.correct is True],
+        "length_wrong": [t.length for t, score in judged if score.correct is False],
     }
     counts = count_groups(groups)
     return {
         "reward": mean(graded),
         "accuracy": mean(verdicts),
         "length": mean(lengths),
-        "length_right": mean(lengths_of[True]),
-        "length_wrong": mean(lengths_of[False]),
+        **{name: mean(some) for name, some in by_verdict.items() if some},
         "finished": mean([t.finish_reason is FinishReason.STOP for t in trajectories]),
         "tokens": sum(lengths),
         "not_graded": len(scores) - len(graded),

@@ -73,8 +73,12 @@ def run_benchmarks(
     for one in loaded:
         answers = ask(one.benchmark, one.problems, model, one.asking)
         result = measure(one.benchmark, one.problems, answers, one.asking)
-        name = f"{BENCHMARK}{one.benchmark.name}@{ITERATION}{done}"
-        report(name, _result(result, len(answers)))
+        report(benchmark_row(one, done), _result(result, len(answers)))
+
+
+def benchmark_row(one: LoadedBenchmark, done: int) -> str:
+    """What the result of a benchmark after `done` RL iterations is called."""
+    return f"{BENCHMARK}{one.benchmark.name}@{ITERATION}{done}"
 
 
 def _result(result: Measures, responses: int) -> dict[str, Any]:
