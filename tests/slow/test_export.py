@@ -78,7 +78,7 @@ def read(reader: str, folder: Path) -> list[str]:
 def test_vllm_and_transformers_read_the_same_model(
     finished_run: ShortRun, sharp_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """An export with weights that answer every prompt otherwise, as those of a short run may not."""
+    """With weights that answer every prompt otherwise, as those of a short run may not."""
     export = shutil.copytree(finished_run.run_dir / "export", tmp_path / "export")
     for file in (
         "model.safetensors.index.json",
