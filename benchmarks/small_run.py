@@ -29,7 +29,7 @@ PHASES = {
     "sending": ("rollouts.pool", "RolloutPool", "publish"),
     "publishing": ("thinking_rl.publication.publish", "Publisher", "publish"),
     "saving": ("thinking_rl.learner.group", "Learner", "save"),
-    "evaluating": ("thinking_rl.rl", None, "evaluate"),
+    "evaluating": ("thinking_rl.rl", None, "evaluate_once"),
 }
 """What does it: module, class, function."""
 LONGEST_S = 300.0
