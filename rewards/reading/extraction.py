@@ -336,7 +336,8 @@ def _from_only_number(sentence: str) -> str:
         return sentence
     start = numbers[0].start()
     before = sentence[:start]
-    return sentence if changes_next(before) or _SIGN.search(before) else sentence[start:]
+    is_part = before.rstrip().endswith(" and")  # an hour and 45 minutes
+    return sentence if is_part or changes_next(before) or _SIGN.search(before) else sentence[start:]
 
 
 def _chain(tail: str) -> str:

@@ -136,7 +136,7 @@ def test_overview_of_a_finished_run(visit: Visit, server: Server) -> None:
         "Warm-up: loss",
     } <= set(charts)
     assert "rollout" in visit.text("#timeline")
-    assert "engine 1 idle 11%" in visit.text("#timeline")
+    assert "engine 1 idle 11." in visit.text("#timeline")
     assert "saved after 5 iterations" in visit.text("#events")
     assert visit.text("#count") == "368 responses"
 

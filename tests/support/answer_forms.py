@@ -56,7 +56,7 @@ FORMS: dict[str, tuple[Pairs, Pairs, Pairs]] = {
         [("@n\\pi", "So we find\n@n$\\pi$"), ("-@n", "We subtract.\n-$@n$"), ("@n", "There are $@n$ apples."), ("@n cm", "The side is $@n$ cm."), ("@n", "Hence she has @n apples left."),
          ("@n\\pi", "The area is @n$\\pi$."), ("@n\\sqrt{@k}", "Its length is @n$\\sqrt{@k}$ cm."), ("@p", "In all that makes @n * @k = @p apples."), ("@n \\text{ cm}^2", "The area is $@n$ cm$^2$."), ("@n", "It takes @n days to paint the fence."), ("@n", "Tom has @n marbles in total."), ("@n", "Hence, **@n** marbles are left."), ("@n", "<answer>@n</answer>")],
         [("@n\\pi", "So we find\n@m$\\pi$"), ("@n", "There are $@m$ apples."), ("@n cm", "The side is $@m$ cm."), ("@p", "In all that makes @n + @k = @s apples.")],
-        [("\\pi", "So we find\n@n$\\pi$"), ("@n", "We subtract.\n-$@n$"), ("@n cm", "The side is $@n$ m."), ("@n", "There are $@n$ or $@m$ apples."), ("@n", "It isn't $@n$."), ("@n", "@n is not the number of apples."), ("@n", "@m = @n")],
+        [("\\pi", "So we find\n@n$\\pi$"), ("@n", "We subtract.\n-$@n$"), ("@n cm", "The side is $@n$ m."), ("@n", "There are $@n$ or $@m$ apples."), ("@n", "It isn't $@n$."), ("@n", "@n is not the number of apples."), ("@n", "@m = @n"), ("@n", "Both films are an hour and @n minutes long.")],
     ),
     "several boxes": (
         [("@n, @m", "\\boxed{@n} \\quad \\boxed{@m}"), ("@n, @m", "(a) \\boxed{@n}\n\n(b) \\boxed{@m}"), ("@n, @m, @k", "\\boxed{@n}, \\boxed{@m}, \\boxed{@k}"), ("@n, @m", "The roots are \\boxed{@m} together with \\boxed{@n}."),

@@ -482,8 +482,9 @@ class Rollout(Section):
     """Key-value cache of an engine on a machine without a GPU."""
     start_timeout_s: Seconds = 600
     """Longest wait for an engine to start, in seconds."""
-    silence_s: Seconds = 20
-    """An engine that does not answer for so long is ended and started again, in seconds."""
+    silence_s: Seconds | None = None
+    """An engine that does not answer for so long is ended and started again, in seconds. None: 20
+    on GPUs, 300 on CPUs, whose steps may take long."""
     timeout_s: Seconds = 3600
     """Longest wait for the next response of all that are sampled, in seconds."""
     agreement_responses: Count = 8

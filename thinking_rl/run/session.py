@@ -30,6 +30,9 @@ from thinking_rl.run.settings import engine_settings, learner_settings
 from thinking_rl.run.state import Course, RunState
 from thinking_rl.types import Group, Problem
 
+SILENCE_S = {False: 20.0, True: 300.0}
+"""How long an engine may be silent where the recipe does not say: on GPUs, and on CPUs."""
+
 
 class Session:
     """A run's data, graders, engines and learner."""
@@ -112,7 +115,11 @@ class Session:
             engine_settings(recipe, self.devices, checkpoint, self.processor),
             self.devices.engines,
             self.images,
-            patience=Patience(rollout.start_timeout_s, rollout.silence_s, rollout.timeout_s),
+            patience=Patience(
+                rollout.start_timeout_s,
+                rollout.silence_s or SILENCE_S[self.devices.on_cpu],
+                rollout.timeout_s,
+            ),
             dealing=recipe.dealing,
             log=self.reporter.log,
         )
