@@ -11,11 +11,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thinking_rl.algorithm.advantage import graded
-from thinking_rl.recipe.schema import RL
 from thinking_rl.types import Group, Problem
+
+if TYPE_CHECKING:
+    from thinking_rl.recipe.schema import RL
 
 FLOOR = 0.05
 """Least weight of a problem, beside 1 for one that always failed: what was once learned is seen to
