@@ -150,12 +150,14 @@ def test_no_evaluation_leaves_out_a_response_that_was_cut_off(
     reported: list[Any] = []
     grader = Grader(Rewards(truncated=truncated, workers=1), tmp_path / "not_graded", print)
     session = Mock(grader=grader, sampling=Sampling(1, 100, 1.0))
-    session.recipe.data = Mock(eval_samples=4, eval_temperature=0.8)
+    settings = {"eval_samples": 4, "eval_temperature": 0.8, "eval_caps": [], "eval_step_mark": ""}
+    session.recipe.data = Mock(**settings)
     session.reporter.evaluation = lambda *row: reported.append(row)
     evaluate.evaluate(session, "now")
     grader.close()
-    ((_, correct, total, extra),) = reported
-    assert (correct, total, extra["not_graded"]) == (right, 4, 0)
+    [(_, result)] = reported
+    for one in (result["greedy"], result["sampled"]):
+        assert (one["accuracy"], one["not_graded"]) == (right / 4, 0)
 
 
 def test_both_verdicts(tmp_path):
