@@ -249,5 +249,5 @@ def test_a_request_that_cannot_be_answered_is_the_user_s(make_pool: Callable) ->
 
 def test_a_worker_that_cannot_start(make_pool: Callable) -> None:
     reason = "ValueError: not a\nreadable checkpoint"
-    with pytest.raises(RolloutError, match=f"rollout worker 0 could not start: {reason}"):
+    with pytest.raises(RolloutError, match=rf"rollout worker \d could not start: {reason}"):
         make_pool(error=ValueError("not a\nreadable checkpoint"))
