@@ -126,14 +126,19 @@ class SmallRun:
 
     def processes(self) -> list[psutil.Process]:
         """All that live."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark and process.status() != "zombie":
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return living(MARK, self.mark)
+
+
+def living(name: str, value: str) -> list[psutil.Process]:
+    """The living processes that have inherited a variable with this value."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(name) == value and process.status() != "zombie":
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def mark(phase: str, file: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.small_run import living
 from thinking_rl.files.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -111,14 +112,7 @@ class ShortRun:
 
     def processes(self) -> list[psutil.Process]:
         """All living processes of the run: they inherit a mark in their environment."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark and process.status() != "zombie":
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return living(MARK, self.mark)
 
     def left_over(self, patience_s: float = 15) -> list[str]:
         """Command lines of the run's processes that do not end by themselves."""

@@ -55,8 +55,6 @@ class LearnerSettings:
     """Longest wait, in seconds, for a call to the ranks and for a collective among them."""
     seed: int = 0
     """Of torch's generator, the same on every rank."""
-    importance_cap: float = 2.0
-    """Largest weight of a token that an older policy sampled."""
 
 
 def join(settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> torch.device:

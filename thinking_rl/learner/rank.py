@@ -31,6 +31,9 @@ from thinking_rl.model.images import ImagePatches
 from thinking_rl.model.modeling import KimiVLForConditionalGeneration
 from thinking_rl.model.weights import full_tensors, save_released
 
+IMPORTANCE_CAP = 2.0
+"""Largest weight of a token that an older policy sampled."""
+
 
 @dataclass
 class StepMetrics:
@@ -204,7 +207,7 @@ class Rank:
         settings = self.settings
         older, engine = row.references.to(self.device), row.engine_logprobs.to(self.device)
         is_current = older.isnan()
-        weights = importance_weights(current, older, settings.importance_cap)
+        weights = importance_weights(current, older, IMPORTANCE_CAP)
         weights = weights.masked_fill(is_current, 1.0)
         if settings.ratio_band:
             inside = inside_band(values.detach(), engine, settings.ratio_band)
