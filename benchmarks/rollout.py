@@ -133,14 +133,20 @@ def many_engines(folder: str, engines: int, rounds: int) -> None:
 
             whole = timed(f"{engines} engines, static", asked, static, turn=turn)
             idle = 1 - sum(seconds) / (engines * whole)
-            print(json.dumps({"what": "static: idle at the barrier", "share": round(idle, 3)}))
-            timed(f"{engines} engines, free", asked, lambda: pool.generate(asked), turn=turn)
+            print(json.dumps({"what": "static: idle", "share": round(idle, 3)}))
+            pool.take_idle()
+            whole = timed(
+                f"{engines} engines, free", asked, lambda: pool.generate(asked), turn=turn
+            )
+            idle = sum(pool.take_idle()) / (engines * whole)
+            print(json.dumps({"what": "free: idle", "share": round(idle, 3)}))
 
 
-def phases(folder: str, engines: int, iterations: int) -> None:
+def phases(folder: str, engines: int, rounds: int, iterations: int) -> None:
     """Iterations that wait for all, and some cut at a phase: what can be trained, a second."""
+    ways = (("waiting", LONGEST), ("partial", PHASE))
     with engines_in_actors(folder, engines, "free") as pool:
-        for name, limit in (("waiting", LONGEST), ("partial", PHASE)):
+        for name, limit in ways * rounds:
             asked: dict[str, Request] = {}
             sampled: dict[str, tuple[int, ...]] = {}
             started = time.perf_counter()
@@ -204,7 +210,7 @@ def main() -> None:
         if options.only in (None, "engines"):
             many_engines(folder, options.engines, options.rounds)
         if options.only in (None, "phases"):
-            phases(folder, options.engines, options.iterations)
+            phases(folder, options.engines, options.rounds, options.iterations)
         if options.only in (None, "engine"):
             one_engine(folder, options.rounds)
 
