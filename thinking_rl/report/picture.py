@@ -64,6 +64,7 @@ def _draw_curve(
     points = [(row["iteration"] + 1, row[name]) for row in steps if row.get(name) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, **style)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("iteration")
     axes.set_ylabel(label)
 
@@ -73,10 +74,10 @@ def _draw_caps(axes: Any, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
         if result["caps"] and None not in result["caps"].values():
             caps = [int(cap) for cap in result["caps"]]
             shares = [PERCENT * share for share in result["caps"].values()]
-            axes.plot(caps, shares, marker="o", label=name)
+            axes.plot(caps, shares, marker="o", label=name.replace("_", " "))
     axes.set_ylim(0, PERCENT)
     axes.set_xlabel("most tokens of a response")
     axes.set_ylabel("right, in time (%)")
-    axes.set_title("Accuracy under a cap, held out")
+    axes.set_title("Accuracy under a cap, held out, sampled")
     if axes.lines:
         axes.legend(fontsize=7)
