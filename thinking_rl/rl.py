@@ -20,7 +20,8 @@ from thinking_rl.algorithm.minibatches import minibatches, trained
 from thinking_rl.algorithm.sampler import Sampler, make_sampler
 from thinking_rl.files.run_folder import ITERATION
 from thinking_rl.learner.group import Learner
-from thinking_rl.recipe.schema import RL, RL_STAGE
+from thinking_rl.recipe.rl import RL
+from thinking_rl.recipe.schema import RL_STAGE
 from thinking_rl.report.iteration import (
     age_metrics,
     batch_metrics,

@@ -15,7 +15,7 @@ from thinking_rl.algorithm.advantage import (
     trainable,
 )
 from thinking_rl.algorithm.length import LengthShaping
-from thinking_rl.recipe.schema import Length
+from thinking_rl.recipe.rl import Length
 from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 RIGHT = Score(1.0, correct=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from thinking_rl.recipe.reference import page
-from thinking_rl.recipe.schema import Recipe, Section
+from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.section import Section
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -27,9 +29,8 @@ def keys_below(section: type[Section]) -> set[str]:
     """Names of the keys of a section and of all sections in it."""
     names = set(section.model_fields)
     for field in section.model_fields.values():
-        for part in re.findall(r"schema\.(\w+)", str(field.annotation)):
-            kind = getattr(__import__("thinking_rl.recipe.schema", fromlist=[part]), part)
-            names |= keys_below(kind)
+        for module, part in re.findall(r"(thinking_rl\.recipe\.\w+)\.(\w+)", str(field.annotation)):
+            names |= keys_below(getattr(import_module(module), part))
     return names
 
 

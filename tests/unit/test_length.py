@@ -9,7 +9,7 @@ from groups import make_group
 
 from thinking_rl.algorithm.advantage import set_advantages
 from thinking_rl.algorithm.length import LengthShaping, overlong_penalties, quantile
-from thinking_rl.recipe.schema import Length
+from thinking_rl.recipe.rl import Length
 from thinking_rl.report.iteration import shaping_metrics
 from thinking_rl.types import Group, Score
 

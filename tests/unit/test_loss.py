@@ -5,7 +5,7 @@ import torch
 
 from thinking_rl.algorithm.advantage import baseline, mean_baseline
 from thinking_rl.algorithm.loss import inside_band, mirror_descent_loss
-from thinking_rl.recipe.schema import Loss
+from thinking_rl.recipe.rl import Loss
 
 TAU = 0.2
 L = torch.tensor([-0.5, -1.0, -0.2, -0.7, -1.5], dtype=torch.float64)

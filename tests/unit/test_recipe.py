@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from thinking_rl.recipe.load import RecipeError, _section_in, load_recipe, save_resolved
-from thinking_rl.recipe.schema import PRESETS, RL, Loss, Recipe, Section
+from thinking_rl.recipe.rl import PRESETS, RL, Loss
+from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.section import Section
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """\

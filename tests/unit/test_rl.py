@@ -24,7 +24,8 @@ from thinking_rl.model.images import CutImage
 from thinking_rl.publication import publish
 from thinking_rl.publication.agreement import Agreement, AgreementError
 from thinking_rl.publication.publish import Publisher
-from thinking_rl.recipe.schema import RL, Optimizer
+from thinking_rl.recipe.optimizer import Optimizer
+from thinking_rl.recipe.rl import RL
 from thinking_rl.report.iteration import rollout_metrics, step_metrics
 from thinking_rl.rl import learning_rates
 from thinking_rl.run.saving import LastPolicy

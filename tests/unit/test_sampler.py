@@ -12,7 +12,7 @@ from thinking_rl.algorithm.sampler import (
     draw_pool,
     make_sampler,
 )
-from thinking_rl.recipe.schema import RL
+from thinking_rl.recipe.rl import RL
 from thinking_rl.types import FinishReason, Group, Problem, Score, Segment, Trajectory
 
 

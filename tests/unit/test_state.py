@@ -11,7 +11,8 @@ from graded import result
 from thinking_rl import train
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.load import load_recipe, save_resolved
-from thinking_rl.recipe.schema import Recipe, Section
+from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.section import Section
 from thinking_rl.report.metrics import read_metrics
 from thinking_rl.report.progress import Reporter
 from thinking_rl.run.state import (

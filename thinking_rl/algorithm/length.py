@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from thinking_rl.algorithm.advantage import trainable
-from thinking_rl.recipe.schema import Length
+from thinking_rl.recipe.rl import Length
 from thinking_rl.types import Group
 
 REWARD, TOGGLE, OVERLONG = "length_reward", "toggle", "overlong"

@@ -17,7 +17,7 @@ from thinking_rl.algorithm.advantage import graded
 from thinking_rl.types import Group, Problem
 
 if TYPE_CHECKING:
-    from thinking_rl.recipe.schema import RL
+    from thinking_rl.recipe.rl import RL
 
 FLOOR = 0.05
 """Least weight of a problem, beside 1 for one that always failed: what was once learned is seen to

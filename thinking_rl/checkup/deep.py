@@ -17,7 +17,8 @@ from thinking_rl.checkup.check import FaultError, Verdict, run_check
 from thinking_rl.files.checkpoint import check_complete
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.recipe.load import load_recipe, save_resolved
-from thinking_rl.recipe.schema import RL, SFT, Recipe
+from thinking_rl.recipe.rl import RL
+from thinking_rl.recipe.schema import SFT, Recipe
 from thinking_rl.report.metrics import read_metrics
 
 RUN_TIMEOUT_S = 1800.0

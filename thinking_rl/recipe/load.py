@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from thinking_rl.files.hub import DATA_SUFFIXES
 from thinking_rl.names import nearest
-from thinking_rl.recipe.schema import Recipe, Section
+from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.section import Section
 
 
 class RecipeError(ValueError):

@@ -5,21 +5,28 @@ Nothing here imports torch, ray or vllm, so that checking a recipe takes a fract
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     field_validator,
     model_validator,
 )
 
 from thinking_rl.names import did_you_mean
+from thinking_rl.recipe.optimizer import Optimizer
+from thinking_rl.recipe.rl import RL
+from thinking_rl.recipe.section import (
+    HUGE_GIB,
+    LONG,
+    MANY,
+    Count,
+    CountOrZero,
+    Gib,
+    Seconds,
+    Section,
+    Tokens,
+)
 
 FORMATS = ("procedural", "mathvision", "gsm8k", "geometry3k", "mmmu", "mathvista", "plain")
 BENCHMARKS = ("mmmu", "mmmu_pro", "mmmu_pro_vision", "mathvision", "mathvista", "gsm8k", "math500")
@@ -29,33 +36,8 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 FAMILIES = ("counting", "arithmetic", "spatial", "chart", "text")
 
 
-MANY = 1_000_000
-"""More than any count of a recipe can mean."""
-LONG = 10_000_000
-"""More tokens than any length can mean."""
-HUGE_GIB = 100_000
-MONTH_S = 30 * 24 * 3600
-LARGEST_RATE = 0.1
-"""A learning rate beyond it is a slip of the pen."""
 TOLERANCES = {"float32": 5e-4, "bfloat16": 0.05}
 """In nats, by the engines' dtype: of the largest difference in float32, of the mean in bfloat16."""
-Count = Annotated[int, Field(ge=1, le=MANY)]
-CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
-Tokens = Annotated[int, Field(ge=1, le=LONG)]
-Gib = Annotated[float, Field(gt=0, le=HUGE_GIB)]
-Seconds = Annotated[float, Field(gt=0, le=MONTH_S)]
-
-
-class Section(BaseModel):
-    """Base of every part of the recipe: unknown keys are refused, values cannot be changed."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
 
 class Model(Section):
@@ -66,7 +48,7 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16", "auto"] = "bfloat16"
     """Of the forward pass and of the engine; auto: float32 on a machine without a GPU, where it
     costs no time, else bfloat16. Master weights and optimizer are float32."""
-    freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = []
+    freeze: list[Literal["vision_tower", "projector", "decoder", "router"]] = Field(default=[])
     """Parts that are not trained, `decoder` with its routers; empty: all are trained."""
     image_token_limit: int | None = Field(default=None, ge=4, le=MANY)
     """Most patches an image may have (the processor's in_token_limit); None: the checkpoint's."""
@@ -97,14 +79,14 @@ class Source(Section):
     """Of a hub data set, or of a folder whose files are named after splits."""
     image_root: str | None = None
     """Folder that image paths are relative to and must stay under; by default the file's."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default={})
     """Problem field -> column (question, answer, images, choices, id, subject, level,
     response); overrides the format's."""
     weight: float = Field(default=1.0, gt=0)
     """Share of this source in the mix, relative to the weights of the others."""
     limit: Count | None = None
     """Use only so many rows, the first; None: all."""
-    families: list[Literal[FAMILIES]] = []  # pyright: ignore[reportInvalidTypeForm]
+    families: list[Literal[FAMILIES]] = Field(default=[])  # pyright: ignore[reportInvalidTypeForm]
     """Procedural families, drawn evenly; empty: all."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Procedural difficulty levels, drawn evenly; one that is listed twice, twice as often."""
@@ -166,7 +148,7 @@ class Data(Section):
     """Responses per held-out problem at `eval_temperature`, beside a greedy one."""
     eval_temperature: float = Field(default=1.0, gt=0, le=10)
     """Sampling temperature of evaluations, and of benchmarks."""
-    eval_caps: list[Tokens] = []
+    eval_caps: list[Tokens] = Field(default=[])
     """Lengths in tokens for which the accuracy is reported that counts longer responses as wrong,
     from the responses at `eval_temperature`."""
     eval_step_mark: str = ""
@@ -178,46 +160,8 @@ class Data(Section):
     image_store_gib: Gib = 4.0
     """Memory for pictures that are cut for the model. Beyond it the least recently used are
     decoded again when they come back."""
-    benchmarks: list[BenchmarkRun] = []
+    benchmarks: list[BenchmarkRun] = Field(default=[])
     """Run in the RL stage, at the temperature `eval_temperature`; empty: none."""
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # YAML has lists only
-
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Optimizer(Section):
-    """AdamW or Muon, and the course of the learning rate through a stage."""
-
-    kind: Literal["adamw", "muon"] = "adamw"
-    """muon: hidden matrices, experts' included, are stepped on by Muon as in Moonlight, everything
-    else by AdamW at the same learning rate."""
-    learning_rate: float = Field(gt=0, le=LARGEST_RATE)
-    """Highest learning rate of the stage, reached after `warmup_steps`."""
-    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_as_tuple)] = (0.9, 0.95)
-    """Decay rates of the running means of the gradient and of its square."""
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
-    """Share of a weight that a step takes off, in units of the learning rate; 0: none."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Largest global norm of the gradient; a larger one is scaled down to it."""
-    warmup_steps: CountOrZero = 0
-    """Optimizer steps over which the learning rate rises, the first being a step of it already; 0:
-    it starts at its highest."""
-    final_share: float = Field(default=1.0, gt=0, le=1)
-    """Learning rate at the stage's end as a share of `learning_rate`, reached along a cosine. The
-    end is that of the run as it began: a resumed run with more iterations stays there."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of optimizer step `step`, from 0, of a stage that was planned with `steps`;
-        beyond them it stays. So a run that is made longer keeps the rates of its earlier steps."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
-        progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
-        fall = (1 + math.cos(math.pi * progress)) / 2
-        return self.learning_rate * (self.final_share + (1 - self.final_share) * fall)
 
 
 class SFT(Section):
@@ -251,198 +195,6 @@ class SFT(Section):
     def tokens_per_pass(self, workers: int) -> int:
         """Most tokens of one forward pass of one worker."""
         return self.conversations_per_pass(workers) * self.max_conversation_tokens
-
-
-class Loss(Section):
-    """Which of the published policy mirror-descent losses is minimised (see docs/method.md)."""
-
-    preset: Literal["k1.5", "k2.5"] | None = None
-    """Sets the keys of this section that are not given: k1.5 to Kimi k1.5's equation 3, k2.5 to
-    Kimi K2.5's loss by token. None: eq. 3, without the groups that have no signal."""
-    form: Literal["sequence", "token"] = "sequence"
-    """The square of the regulariser is taken of a response's log-ratio, or of each token's."""
-    baseline: Literal["mean", "log_mean_exp"] = "mean"
-    """What rewards are compared to: the mean over the group, or tau * log(mean(exp(reward / tau))),
-    whose limit for large tau it is."""
-    normalisation: Literal["sequences", "tokens", "response_length"] = "sequences"
-    """What a step's sum is divided by: the number of its responses; the number of their tokens;
-    or each response by its own tokens, and then by the number of responses."""
-    without_signal: Literal["leave_out", "keep"] = "leave_out"
-    """Groups whose advantages are all 0: left out, or kept for their regulariser. What is kept
-    counts in `responses_per_step` and in what is divided by."""
-    ratio_band: Annotated[tuple[float, float] | None, BeforeValidator(_as_tuple)] = None
-    """Smallest and largest ratio of the learner's to the engine's probability of a token; outside,
-    its policy gradient is masked. None: no token's is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_preset(cls, given: Any) -> Any:
-        preset = given.get("preset") if isinstance(given, dict) else None
-        return {**PRESETS[preset], **given} if preset in PRESETS else given
-
-    @model_validator(mode="after")
-    def _band_holds_one(self) -> Loss:
-        if self.ratio_band and not 0 <= self.ratio_band[0] < 1 < self.ratio_band[1]:
-            raise ValueError(
-                f"ratio_band is {list(self.ratio_band)}: expected two ratios around 1, such as "
-                "[0.5, 2.0]"
-            )
-        return self
-
-
-PRESETS: dict[Any, dict[str, Any]] = {
-    "k1.5": {
-        "form": "sequence",
-        "baseline": "mean",
-        "normalisation": "sequences",
-        "without_signal": "keep",
-        "ratio_band": None,
-    },
-    "k2.5": {
-        "form": "token",
-        "baseline": "mean",
-        "normalisation": "tokens",
-        "without_signal": "keep",
-        "ratio_band": [0.5, 2.0],  # ours: the band is not known
-    },
-}
-"""What `rl.loss.preset` sets."""
-
-
-class Length(Section):
-    """What the length of a response does to its reward; by default nothing."""
-
-    reward_weight: float = Field(default=0.0, ge=0)
-    """Factor of Kimi k1.5's length reward, which is -0.5 to 0.5; 0: off."""
-    start_iteration: CountOrZero = 0
-    """The first iteration, counted from 0, with the length reward and with Toggle."""
-    toggle_every: CountOrZero = 0
-    """Iterations of each phase of Kimi K2.5's Toggle, the constrained one first: in it, where a
-    group is accurate enough, right answers longer than the problem's budget earn nothing. 0: no
-    phases."""
-    toggle_accuracy: float = Field(default=0.5, gt=0, le=1)
-    """Share of right answers from which on a group is constrained."""
-    toggle_quantile: float = Field(default=0.5, ge=0, le=1)
-    """Of the lengths of a problem's right answers, when it first has any: its budget."""
-    overlong_tokens: CountOrZero = 0
-    """The last tokens before `rollout.max_response_tokens`, over which a penalty rises from 0 to 1;
-    0: none. (What a response earns that is cut off is `rewards.truncated`.)"""
-
-
-class Sampler(Section):
-    """Which problems an iteration works on."""
-
-    kind: Literal["uniform", "prioritised", "curriculum"] = "uniform"
-    """uniform: any; prioritised: in proportion to the failure rate; curriculum: easy ones first.
-    All draw each source by its weight, and shuffle. With `curriculum_iterations`, prioritised has a
-    curriculum too."""
-    pool_problems: CountOrZero = 0
-    """Problems that are drawn from `data.train` once, to sample from. 0: for uniform, problems come
-    as the sources give them, without end; for the others, all that files and hubs hold."""
-    decay: float = Field(default=0.9, gt=0, le=1)
-    """Factor on a problem's earlier successes and failures at each new group, where it is
-    prioritised; 1: all count alike."""
-    curriculum_iterations: CountOrZero = 0
-    """Iterations until all problems are open: by their `pass_rate` where all have one measured,
-    else by their level."""
-
-    @model_validator(mode="after")
-    def _curriculum_takes_time(self) -> Sampler:
-        if (self.kind == "curriculum") > bool(self.curriculum_iterations):
-            raise ValueError("kind curriculum needs curriculum_iterations, such as 20")
-        if (self.kind == "uniform") and self.curriculum_iterations:
-            raise ValueError("curriculum_iterations needs kind curriculum or prioritised")
-        return self
-
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-def _course(value: Any) -> tuple[float, float]:
-    """A number, or [first, last]."""
-    ends = value if isinstance(value, list | tuple) else [value, value]
-    numbers = [one for one in ends if isinstance(one, int | float) and not isinstance(one, bool)]
-    if len(numbers) != 2 or len(ends) != 2 or not all(0 < one < math.inf for one in numbers):
-        raise ValueError(f"expected a number above 0, or [first, last] of two, not {value!r}")
-    return float(numbers[0]), float(numbers[1])
-
-
-def _as_number(course: tuple[float, float]) -> float | list[float]:
-    """As the recipe may write it."""
-    return course[0] if course[0] == course[1] else [*course]
-
-
-class RL(Section):
-    """Online policy mirror descent."""
-
-    iterations: Count
-    """Rounds of sampling, grading, learning and publication."""
-    problems_per_iteration: Count
-    """Problems drawn for each iteration."""
-    samples_per_problem: int = Field(default=8, ge=2, le=MANY)
-    """Responses to each problem; the mean of their rewards is the baseline."""
-    responses_per_step: Annotated[int, Field(ge=2, le=MANY)] | None = None
-    """Responses of an optimizer step; what is left of an iteration's is skipped and counted. None:
-    a quarter of all that an iteration samples."""
-    epochs: Count = 1
-    """Passes over an iteration's responses; the reference stays the policy that it began with."""
-    tau: Annotated[
-        tuple[float, float],
-        PlainValidator(_course, json_schema_input_type=Positive | tuple[Positive, Positive]),
-        PlainSerializer(_as_number),
-    ]
-    """Strength of the pull towards the iteration's starting policy: a number, or [first, last] of a
-    course through the iterations, falling or rising by the same factor at each."""
-    loss: Loss = Loss()
-    """Which loss; by default Kimi k1.5's."""
-    length: Length = Length()
-    """Length in the reward; by default not."""
-    sampler: Sampler = Sampler()
-    """Which problems; by default as they come."""
-    optimizer: Optimizer
-    """Its learning rate runs its course over the steps of all iterations."""
-    max_staleness: CountOrZero = 0
-    """Iterations that the engines may be ahead of the learner; 0: they wait while it steps."""
-    older_segments: Literal["leave_out", "train"] = "leave_out"
-    """Tokens sampled more than `max_staleness` policies ago: left out of the loss, or trained on
-    with the sampling policy as their reference."""
-    reset_optimizer: bool = True
-    """Start each iteration with fresh optimizer state, as Kimi k1.5 does."""
-    evaluate_every: CountOrZero = 0
-    """Iterations between evaluations within the stage; 0: only before and after it."""
-    benchmarks_every: CountOrZero = 0
-    """Iterations between runs of `data.benchmarks`; 0: only after the last."""
-    checkpoint_every: CountOrZero = 0
-    """Iterations between checkpoints that a run can resume from; 0: only at the end."""
-
-    @property
-    def responses(self) -> int:
-        """Responses that an iteration asks for."""
-        return self.problems_per_iteration * self.samples_per_problem
-
-    @property
-    def step_responses(self) -> int:
-        """Responses of an optimizer step."""
-        return self.responses_per_step or max(2, self.responses // 4)
-
-    @property
-    def planned_steps(self) -> int:
-        """Optimizer steps of an iteration whose responses all have a signal."""
-        return self.epochs * (self.responses // self.step_responses)
-
-    def tau_at(self, iteration: int, planned: int) -> float:
-        """tau of an iteration, from 0, of a run that was planned with so many; beyond it stays."""
-        first, last = self.tau
-        return first * (last / first) ** min(1.0, iteration / max(1, planned - 1))
-
-    @model_validator(mode="after")
-    def _every_step_has_responses(self) -> RL:
-        if self.responses < self.step_responses:
-            raise ValueError(
-                f"responses_per_step is {self.step_responses}, but an iteration has only "
-                f"{self.responses} responses"
-            )
-        return self
 
 
 class Rollout(Section):
@@ -585,7 +337,7 @@ class Recipe(Section):
     responses_gib: float = Field(default=1.0, ge=0, le=HUGE_GIB)
     """Largest `responses.jsonl`, which keeps every sampled response, with `images/`, which keeps
     the pictures that they show; 0 keeps none."""
-    trackers: list[Literal[TRACKERS]] = ["tensorboard"]  # pyright: ignore[reportInvalidTypeForm]
+    trackers: list[Literal[TRACKERS]] = Field(default=["tensorboard"])  # pyright: ignore[reportInvalidTypeForm]
     """Where the numbers go beside `metrics.jsonl`; all but tensorboard also take the recipe, and a
     few responses of each evaluation. They work offline, and are installed by who wants them."""
     stages: list[Literal[STAGES]] = Field(default=[*STAGES], min_length=1)  # pyright: ignore[reportInvalidTypeForm]

@@ -6,7 +6,9 @@ from rollouts.engine import EngineSettings
 from thinking_rl.cluster.devices import Cluster
 from thinking_rl.learner.build import LearnerSettings
 from thinking_rl.model.processing import KimiVLProcessor
-from thinking_rl.recipe.schema import Loss, Optimizer, Recipe
+from thinking_rl.recipe.optimizer import Optimizer
+from thinking_rl.recipe.rl import Loss
+from thinking_rl.recipe.schema import Recipe
 
 
 def engine_settings(
