@@ -13,13 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from rewards.registry import BUILT_IN
 from thinking_rl import doctor
 from thinking_rl.checkup import machine
 from thinking_rl.checkup.check import FaultError, Verdict, run_check
-from thinking_rl.checkup.deep import check_agreement, check_loss, shortened
+from thinking_rl.checkup.deep import (
+    check_agreement,
+    check_loss,
+    check_picture_tokens,
+    check_publications,
+    shortened,
+    texts,
+)
+from thinking_rl.checkup.recipe import check_attack
+from thinking_rl.data import fixed_problems
 from thinking_rl.files.run_folder import RunFolder
+from thinking_rl.model.images import CutImage
 from thinking_rl.model.tiny import write_tiny
 from thinking_rl.recipe.load import load_recipe
+from thinking_rl.recipe.schema import Source
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 Usage = collections.namedtuple("Usage", "total used free")
@@ -206,6 +218,51 @@ def test_weights_that_were_corrupted_before_the_proof(tmp_path: Path) -> None:
     assert "2 tokens" in check_agreement(folder, 1e-3, pictured=False)
     with pytest.raises(FaultError, match=r"mean 2\.5e-01, largest 5\.0e-01"):
         check_agreement(folder, 1e-3, pictured=True)
+
+
+def test_weights_that_a_second_publication_spoils(tmp_path: Path) -> None:
+    rows = [
+        {
+            "stage": "proof",
+            "at": version,
+            "image_hashes": [],
+            "segments": [{"logprobs": [-1.0]}],
+            "learner_logprobs": [-1.0 - off],
+        }
+        for version, off in ((1, 0.0), (2, 0.5))
+    ]
+    file = RunFolder(tmp_path).responses
+    file.write_text(json.dumps(rows[0] | {"at": 2}) + "\n" + json.dumps(rows[0]))
+    assert check_publications(RunFolder(tmp_path), 1e-3).endswith("version 2 0.0e+00")
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(FaultError, match=r"version 2 5\.0e-01"):
+        check_publications(RunFolder(tmp_path), 1e-3)
+
+
+def test_pictures_that_have_other_tokens_somewhere(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(QUICKSTART)
+    RunFolder(tmp_path).export.symlink_to(checkpoint)
+    assert "alike at every hop" in check_picture_tokens(recipe, RunFolder(tmp_path))
+    monkeypatch.setattr(CutImage, "num_tokens", 5)
+    with pytest.raises(FaultError, match=r"\d tokens by the pictures' sizes, 5 in the image store"):
+        check_picture_tokens(recipe, RunFolder(tmp_path))
+
+
+def test_a_grader_that_pays_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "290 templates" in check_attack("math_answer")
+    monkeypatch.setitem(BUILT_IN, "math_answer", "rewards.registry:generous")
+    monkeypatch.setattr("rewards.registry.generous", lambda *_: 1.0, raising=False)
+    with pytest.raises(FaultError, match="paid that know no answer"):
+        check_attack("math_answer")
+
+
+def test_both_kinds_are_proved(tmp_path: Path) -> None:
+    drawn = Source(format="procedural")
+    problems = fixed_problems([drawn, *texts([drawn], tmp_path)], 8, seed=0)
+    assert [bool(problem.images) for problem in problems].count(True) == 4
+    assert texts([drawn, Source(format="plain", path="mine.jsonl")], tmp_path) == []
 
 
 def test_a_loss_that_rises(tmp_path: Path) -> None:

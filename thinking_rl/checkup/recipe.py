@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rewards.attack import attack, read_problems
 from rewards.processes.pool import GradingPool
+from rewards.registry import BUILT_IN
 from thinking_rl.checkup.check import FaultError, Verdict, run_check
 from thinking_rl.plan.findings import Plan
 from thinking_rl.plan.plan import make_plan
@@ -27,6 +29,10 @@ KNOWN = (
 """Expected answer, response, verdict: what `math_answer` must say, and any grader survive."""
 JUDGES = ("math_answer",)
 """Graders that must give these verdicts."""
+FOR_FORM = ("format", "repetition")
+"""Graders that pay for the form of a response, not for its answer."""
+ATTACKED = 8
+"""Problems on which every template of `rewards.attack` is tried."""
 
 
 def recipe_checks(recipe: Recipe) -> Iterator[Verdict]:
@@ -47,7 +53,10 @@ def recipe_checks(recipe: Recipe) -> Iterator[Verdict]:
         yield Verdict(f"recipe: {key}", "warning", 0.0, text, f"look at {key} in the recipe")
     if not plan.problems:
         for part in recipe.rewards.parts:
-            yield run_check(f"grader {part.grader}", lambda part=part: check_grader(recipe, part))
+            name = f"grader {part.grader}"
+            yield run_check(name, lambda part=part: check_grader(recipe, part))
+            if part.grader in BUILT_IN and part.grader not in FOR_FORM:
+                yield run_check(f"{name} attacked", lambda part=part: check_attack(part.grader))
         folder = Path(recipe.model.path).expanduser()
         if folder.is_dir():
             yield run_check("picture rule", lambda: check_picture_rule(folder))
@@ -82,6 +91,19 @@ def check_grader(recipe: Recipe, part: object) -> str:
             text = f"misjudges {wrong[0]!r}" + (f" and {len(wrong) - 1} more" * (len(wrong) > 1))
             raise FaultError(text, "install the pinned sympy and math-verify")
     return f"{len(items)} known answers graded"
+
+
+def check_attack(grader: str) -> str:
+    """Responses that know no answer earn nothing."""
+    results = list(attack(grader, read_problems("procedural", None, ATTACKED)))
+    holes = [result for result in results if result.impossible]
+    if holes:
+        raise FaultError(
+            f"{len(holes)} of {len(results)} templates are paid that know no answer, such as "
+            f"{holes[0].template}: {holes[0].example}",
+            f"RL would find it: python -m rewards.attack --grader {grader} says more",
+        )
+    return f"{len(results)} templates that know no answer earn nothing on {ATTACKED} problems"
 
 
 def check_picture_rule(folder: Path) -> str:
