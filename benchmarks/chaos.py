@@ -34,6 +34,7 @@ OVERRIDES = (
     "rl.evaluate_every=5",
     "rollout.engines=2",
     "rollout.dealing=free",
+    "rollout.silence_s=15",
 )
 ENGINE, LEARNER, GRADER = "EngineActor", "RankActor", "rewards.processes.worker"
 NOTICED = re.compile(r"rollout worker \d+ .*it is started again")
