@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 KIND := $(if $(shell command -v nvidia-smi),gpu,cpu)
 STAMP := $(VENV)/.installed-$(KIND)
 OVERRIDES ?=
+# Tests on a GPU would share its memory.
+TEST_PROCESSES ?= $(if $(filter gpu,$(KIND)),1,2)
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: setup quickstart fast test lint docs freeze lock gpu-check
 .DELETE_ON_ERROR:
@@ -29,10 +32,10 @@ quickstart: $(STAMP)
 	$(BIN)/python -m thinking_rl.train recipes/quickstart.yaml $(OVERRIDES)
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 gpu-check:
 	@test "$(KIND)" = gpu || { echo "gpu-check needs a machine with an NVIDIA GPU and its driver (nvidia-smi was not found): compute capability 8.0 or newer, 8 GiB free" >&2; exit 2; }

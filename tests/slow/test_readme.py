@@ -41,7 +41,7 @@ SHORT = (
 )
 SHORTENED = {
     "make quickstart": (f'OVERRIDES="{SHORT} run_dir=$RUN"', "after_rl"),
-    "make fast": ("--just-print", "-m pytest tests/unit"),
+    "make fast": ("--just-print", "-m pytest"),
     "make test": ("--just-print", "-m pytest"),
     "make docs": ("--just-print", "mkdocs build"),
     f"python -m thinking_rl.train {FULL} --dry-run": ("", "16,407,656,048"),

@@ -162,8 +162,8 @@ def test_inputs_are_checked_before_the_run_folder_is_made(
 def test_dry_run_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert train.main([QUICKSTART, "--dry-run", f"run_dir={tmp_path}", "rl.iterations=3"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "rl 3 iterations of 48 problems x 8 samples, at most 6 optimizer steps each" in lines
-    assert "per step 64 responses per optimizer step" in lines
+    assert "rl 3 iterations of 48 problems x 8 samples, at most 4 optimizer steps each" in lines
+    assert "per step 96 responses per optimizer step" in lines
     assert "per iteration at most 24,576 response tokens" in lines
     assert "math_answer weight 1" in lines
 

@@ -91,7 +91,7 @@ def test_a_dry_run_refuses(
     ("overrides", "words"),
     [
         (["sft.steps=10"], "sft.optimizer.warmup_steps: 20 steps of a stage of 10"),
-        (["rl.optimizer.warmup_steps=90"], "rl.optimizer.warmup_steps: 90 steps of a stage of 90"),
+        (["rl.optimizer.warmup_steps=60"], "rl.optimizer.warmup_steps: 60 steps of a stage of 60"),
         (
             ["rl.length.reward_weight=0.2", "rl.length.start_iteration=15"],
             "length never enters the reward",
