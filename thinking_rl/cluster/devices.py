@@ -21,6 +21,7 @@ from thinking_rl.cluster.placement import Placement, bundles, check_answers
 from thinking_rl.cluster.stopping import listen_again
 
 PLACEMENT_TIMEOUT_S = 300.0
+START_TRIES = 3
 
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -62,13 +63,7 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     if placement.ray_address:
         check_answers(placement.ray_address)
-    context: Any = ray.init(
-        address=placement.ray_address or "local",
-        include_dashboard=False if placement.ray_address is None else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace="thinking_rl",
-    )
+    context = start_ray(placement.ray_address)
     listen_again()
     group = None
     try:
@@ -117,6 +112,25 @@ def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
         on_cpu=False,
         threads=max(1, (os.cpu_count() or 1) // (2 * max(1, placement.learners))),
     )
+
+
+def start_ray(address: str | None) -> Any:
+    """Ray's context. A machine has 30 s to start Ray, which one that does much else may not keep:
+    it is tried again."""
+    for further in reversed(range(START_TRIES)):
+        try:
+            return ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                namespace="thinking_rl",
+            )
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if not further or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError
 
 
 def _on_cpu(placement: Placement, log: Path | None) -> Cluster:
