@@ -26,7 +26,7 @@ from thinking_rl.types import ImageSource, Problem
 
 TEXT_THRESHOLD = 0.5
 """Least Jaccard similarity of the content words of two similar texts."""
-PICTURE_THRESHOLD = 24.0
+PICTURE_THRESHOLD = 16.0
 """Largest difference of two pictures that look alike, in any cell, of 255."""
 CELLS = 16
 """A picture is compared by the mean colours of so many by so many cells."""
