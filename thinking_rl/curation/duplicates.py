@@ -34,7 +34,9 @@ ASPECT_TOLERANCE = 0.06
 """Largest difference of the logarithms of two pictures' aspect ratios."""
 
 _FROM_TWO = "two three four five six seven eight nine ten eleven twelve"
-NUMBER_WORDS = {word: str(n) for n, word in enumerate(re.findall(r"\w+", _FROM_TWO), start=2)}
+NUMBER_WORDS: dict[str, str] = {
+    word: str(n) for n, word in enumerate(re.findall(r"\w+", _FROM_TWO), start=2)
+}
 """`one` is more often a pronoun than a number."""
 FUNCTION_WORDS = frozenset(
     re.findall(
@@ -94,7 +96,8 @@ def text_tokens(text: str) -> tuple[str, ...]:
         text = pattern.sub(replacement, text)
     text = _SYMBOL.sub(lambda match: f" {_SYMBOLS[match[0]]} ", text)
     text = _THOUSANDS.sub("", text).casefold()
-    return tuple(NUMBER_WORDS.get(token, token) for token in _TOKEN.findall(text))
+    tokens: list[str] = _TOKEN.findall(text)
+    return tuple(NUMBER_WORDS.get(token, token) for token in tokens)
 
 
 def answer_key(text: str) -> str:
