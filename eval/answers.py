@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thinking_rl.files.json_files import write_json
+from thinking_rl.files.jsonl import whole_lines
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,9 @@ class AnswerFile:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.answers: dict[tuple[str, int], Answer] = {}
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole_lines(self.path), start=1):
             answer = _parse(line, f"{self.path}, row {number}")
             self.answers[answer.id, answer.sample] = answer
-        if len(whole) < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
 
     def append(self, answers: Sequence[Answer]) -> None:
         """Write answers and hand them to the system, which keeps them if this process dies."""

@@ -63,6 +63,8 @@ def test_sources_are_checked_without_heavy_imports(tmp_path: Path) -> None:
     [
         ["eval.run", "--help"],
         ["thinking_rl.train", "--help"],
+        ["thinking_rl.data.curate", "--help"],
+        ["thinking_rl.data.warmup", "--help"],
         ["thinking_rl.train", "recipes/quickstart.yaml", "--dry-run"],
         ["thinking_rl.train", "recipes/mathvision_smoke.yaml", "--dry-run", "data_dir=DATA"],
         ["thinking_rl.train", "recipes/kimi_vl_a3b_thinking.yaml", "--dry-run", "data_dir=DATA"],

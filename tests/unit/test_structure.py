@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("thinking_rl", "rewards", "rollouts", "eval")
 HEAVY = {"torch", "transformers", "ray", "vllm", "trl", "datasets", "pydantic"}
 MOST_LOOSE_MODULES = 10
-ROW = re.compile(r"^\| (\d) \| `(\w+)` \| ([\w, ]*?) *\|", re.MULTILINE)
+ROW = re.compile(r"^\| (\d) \| `([\w.]+)` \| ([\w, ]*?) *\|", re.MULTILINE)
 
 
 @cache
@@ -37,8 +37,11 @@ def modules() -> dict[str, Path]:
 
 
 def room_of(module: str) -> str:
-    """`thinking_rl.model.images` is in `model`, `rewards.choice` in `rewards`."""
+    """`thinking_rl.model.images` is in `model`, `rewards.choice` in `rewards`; a module with a row
+    of its own is a room of its own."""
     package, *rest = module.split(".")
+    if package == "thinking_rl" and ".".join(rest) in floors():
+        return ".".join(rest)
     return rest[0] if package == "thinking_rl" and rest else package
 
 

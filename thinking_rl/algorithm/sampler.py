@@ -79,8 +79,11 @@ def make_sampler(stream: ProblemStream, rl: RL, seed: int) -> UniformSampler | P
     )
 
 
-def draw_pool(stream: ProblemStream, size: int) -> list[Problem]:
-    """So many different problems of a stream, its sources mixed by weight.
+def draw_pool(
+    stream: ProblemStream, size: int, setting: str = "rl.sampler.pool_problems"
+) -> list[Problem]:
+    """So many different problems of a stream, its sources mixed by weight; `setting` is what asks
+    for them.
 
     Raises:
         ValueError: it repeats itself before.
@@ -92,8 +95,7 @@ def draw_pool(stream: ProblemStream, size: int) -> list[Problem]:
         if len(pool) == size:
             return list(pool.values())
     raise ValueError(
-        f"rl.sampler.pool_problems is {size}, but data.train gave only {len(pool)} different "
-        "problems; lower it"
+        f"{setting} is {size}, but data.train gave only {len(pool)} different problems; lower it"
     )
 
 

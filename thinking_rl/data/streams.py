@@ -26,13 +26,19 @@ REPEATS = 1000
 class ExampleStream(Iterator[Example]):
     """Endless conversations, sources mixed by weight. Made by `example_stream`."""
 
-    def __init__(self, sources: Sequence[Source], seed: int, response_needed: bool = True) -> None:
-        """response_needed: for the warm-up; else for RL, which has pictures of its own."""
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        seed: int,
+        response_needed: bool = True,
+        side: procedural.Side = "warm-up",
+    ) -> None:
+        """side: whose procedural pictures are drawn."""
         self._seed = seed
         self._names = _unique_names(sources)
         self._weights = [source.weight for source in sources]
         self._items = [
-            _supply(source, f"{seed}/{name}", response_needed)
+            _supply(source, f"{seed}/{name}", response_needed, side)
             for source, name in zip(sources, self._names, strict=True)
         ]
         self._given = [0] * len(sources)
@@ -81,8 +87,8 @@ class ExampleStream(Iterator[Example]):
 class ProblemStream(Iterator[Problem]):
     """Endless problems, sources mixed by weight. Made by `problem_stream`."""
 
-    def __init__(self, sources: Sequence[Source], seed: int) -> None:
-        self._examples = ExampleStream(sources, seed, response_needed=False)
+    def __init__(self, sources: Sequence[Source], seed: int, side: procedural.Side) -> None:
+        self._examples = ExampleStream(sources, seed, response_needed=False, side=side)
 
     def __next__(self) -> Problem:
         return next(self._examples).problem
@@ -113,16 +119,19 @@ class ProblemStream(Iterator[Problem]):
         self._examples.load_state_dict(state)
 
 
-def problem_stream(sources: Sequence[Source], seed: int) -> ProblemStream:
+def problem_stream(
+    sources: Sequence[Source], seed: int, side: procedural.Side = "rl"
+) -> ProblemStream:
     """Endless problems to train on, mixed by weight, fixed by seed.
 
-    A file or hub source is shuffled anew each epoch; a procedural one gives no picture that is held
-    out or that `example_stream` gives. Ids are `source/id`, unique in the whole mix.
+    A file or hub source is shuffled anew each epoch; a procedural one gives the pictures of its
+    `side` alone: by default none that is held out or that `example_stream` gives. Ids are
+    `source/id`, unique in the whole mix.
 
     Raises:
         ValueError: a source or a row cannot be used.
     """
-    return ProblemStream(sources, seed)
+    return ProblemStream(sources, seed, side)
 
 
 def example_stream(sources: Sequence[Source], seed: int) -> ExampleStream:
@@ -165,9 +174,9 @@ def _distinct(supply: Supply, n: int) -> list[Example]:
     return list(examples.values())
 
 
-def _supply(source: Source, key: str, response_needed: bool) -> Supply:
+def _supply(source: Source, key: str, response_needed: bool, side: procedural.Side) -> Supply:
     if source.format == "procedural":
-        return _procedural_supply(source, key, "warm-up" if response_needed else "rl")
+        return _procedural_supply(source, key, side)
     return _EpochShuffle(load_examples(source, response_needed), key)
 
 
