@@ -55,6 +55,8 @@ SHORTENED = {
         "--dry-run",
         "testmini",
     ),
+    "python -m thinking_rl.data.curate": ("--help", "usage"),
+    "python -m thinking_rl.data.warmup": ("--help", "usage"),
     "python -m eval.score": ("--help", "usage"),
     "python -m eval.run CHECKPOINT --benchmarks mathvision,mmmu": ("--help", "usage"),
 }
