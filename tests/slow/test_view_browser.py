@@ -217,7 +217,7 @@ def test_a_group_with_its_picture(visit: Visit, server: Server, runs: list[RunFo
     key, rows = group_of(runs[0], "shapes-2")
     visit.go(server.url, f"group?problem={key}&stage=rl&at=0")
     size = visit.page.eval_on_selector(
-        "img.picture", "one => [one.naturalWidth, one.naturalHeight]"
+        "img.picture", "one => one.decode().then(() => [one.naturalWidth, one.naturalHeight])"
     )
     assert size == [112, 84]
     cards = visit.page.locator(".response")
