@@ -340,7 +340,10 @@ def test_a_bundle_shows_the_same_numbers(
             shown.append(visit.texts(selector))
         assert shown[0] == shown[1], view
         assert len(shown[0][0]) > 60
-    assert visit.page.eval_on_selector("img", "one => one.naturalWidth") == 112
+    assert (
+        visit.page.eval_on_selector("img", "one => one.decode().then(() => one.naturalWidth)")
+        == 112
+    )
     outside = [url for url in visit.requests if not url.startswith(("file:", "data:", "about:"))]
     assert all(url.startswith(server.url) for url in outside)
 
@@ -353,7 +356,12 @@ def test_the_report_alone(visit: Visit, runs: list[RunFolder], tmp_path: Path) -
     visit.go(alone.as_uri(), "problems")
     assert total(visit) == made_run.HELD_OUT
     visit.click("#problems tbody tr:has(img) >> nth=0", "group")
-    assert visit.page.eval_on_selector("img.picture", "one => one.naturalWidth") == 112
+    assert (
+        visit.page.eval_on_selector(
+            "img.picture", "one => one.decode().then(() => one.naturalWidth)"
+        )
+        == 112
+    )
     assert visit.page.locator(".response").count() == 4
     assert [url for url in visit.requests if not url.startswith(("file:", "data:", "about:"))] == []
 
