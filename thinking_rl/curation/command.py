@@ -29,6 +29,17 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     return recipe.model_copy(update={"run_dir": str(options.out)})
 
 
+def require_counts(options: argparse.Namespace, *names: str) -> None:
+    """Whether options are counts.
+
+    Raises:
+        ValueError: one of them is below 1.
+    """
+    for name in names:
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected a whole number above 0")
+
+
 def settings_of(recipe: Recipe, options: argparse.Namespace, names: Sequence[str]) -> dict:
     """What the answers depend on."""
     kept = recipe.model_dump(mode="json", include={"seed", "model", "rollout", "rewards"})

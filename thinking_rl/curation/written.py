@@ -28,7 +28,9 @@ def problem_row(problem: Problem) -> dict[str, Any]:
     }
 
 
-def write_parquet(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, str], file: Path):
+def write_parquet(
+    rows: Sequence[Mapping[str, Any]], measured: Mapping[str, str], file: Path
+) -> None:
     """Write rows, whole or not at all.
 
     Args:
