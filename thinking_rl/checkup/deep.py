@@ -82,11 +82,14 @@ def short_sft(sft: SFT) -> SFT:
 
 
 def short_rl(rl: RL) -> RL:
-    """Two iterations on a few problems, with a checkpoint after each."""
+    """Two iterations on a few problems, with a checkpoint after each; groups that teach nothing are
+    kept, as a policy that is not stepped on would not be published again."""
     problems = min(4, rl.problems_per_iteration)
+    loss = rl.loss.model_copy(update={"without_signal": "keep"})
     return rl.model_copy(
         update={
             "iterations": ITERATIONS,
+            "loss": loss,
             "problems_per_iteration": problems,
             "responses_per_step": None,
             "evaluate_every": 0,
