@@ -45,8 +45,7 @@ def set_environment(*, on_cpu: bool, threads: int, kv_cache_gib: int) -> None:
     """Environment of an engine process; before vllm is imported."""
     # One process an engine: weights are handed over in memory, and nothing is left behind.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    # On GPUs the run's log says which kernels were chosen, and what memory was left.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR" if on_cpu else "INFO")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if on_cpu:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)

@@ -10,7 +10,7 @@ import gc
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from thinking_rl.cluster.devices import own_threads
 from thinking_rl.cluster.logs import speak_into_log
 from thinking_rl.data import Example
 from thinking_rl.files.run_folder import RunFolder
@@ -211,8 +210,7 @@ class SFTActor:
 
     def _train(self, job: SFTJob, rendezvous: str) -> dict[str, int]:
         os.environ.update(_launcher_environment(self.rank, self.world_size, rendezvous))
-        settings = replace(job.settings, threads=job.settings.threads or own_threads())
-        device = join(settings, self.rank, self.world_size, rendezvous)
+        device = join(job.settings, self.rank, self.world_size, rendezvous)
         processor = load_processor(job.settings.checkpoint, job.image_token_limit)
         collator = PackingCollator(processor, job)
         model = build_model(job.settings, self.world_size, device)

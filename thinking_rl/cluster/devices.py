@@ -17,7 +17,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from thinking_rl.cluster.logs import LOG_VARIABLE
-from thinking_rl.cluster.placement import ENVIRONMENT, Placement, bundles, check_answers
+from thinking_rl.cluster.placement import Placement, bundles, check_answers
 from thinking_rl.cluster.stopping import listen_again
 
 PLACEMENT_TIMEOUT_S = 300.0
@@ -43,8 +43,7 @@ class Cluster:
     on_cpu: bool
     """Whether the cluster has no GPU, so that all actors share the cores."""
     threads: int
-    """CPU threads of each engine, and of each learner worker that is not told otherwise; 0: its
-    node decides (see `own_threads`)."""
+    """CPU threads of each engine, and of each learner worker that is not told otherwise."""
 
 
 @contextmanager
@@ -58,8 +57,7 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
         log: file that the actors' output is appended to (see `speak_into_log`).
 
     Raises:
-        ValueError: the cluster has not enough GPUs for the recipe, or none for a model that is
-            too large for CPUs.
+        ValueError: the cluster has not enough GPUs for the recipe.
     """
     # Ray runs its workers at low priority, which is for machines that do something else as well.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -70,12 +68,6 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
     group = None
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
-        if gpus == 0 and not placement.small:
-            raise ValueError(
-                f"{placement.ray_address or 'this machine'} has no GPU that Ray knows of, and the "
-                "model is too large for CPUs; see `ray status`, and start Ray where nvidia-smi "
-                "finds the GPUs"
-            )
         if gpus == 0:
             yield _on_cpu(placement, log)
             return
@@ -108,7 +100,7 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
 def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
     def options(bundle: int, share: float) -> dict[str, Any]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
-        environment = {"runtime_env": {"env_vars": _handed_on(log)}}
+        environment = {"runtime_env": {"env_vars": _log_variable(log)}}
         return {"num_gpus": share, "num_cpus": 1, "scheduling_strategy": strategy, **environment}
 
     first = 0 if placement.shared else placement.engines
@@ -118,7 +110,7 @@ def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
         engines=[options(i, engine_share) for i in range(placement.engines)],
         learners=[options(first + i, learner_share) for i in range(placement.learners)],
         on_cpu=False,
-        threads=0,
+        threads=max(1, (os.cpu_count() or 1) // (2 * max(1, placement.learners))),
     )
 
 
@@ -151,7 +143,7 @@ def _on_cpu(placement: Placement, log: Path | None) -> Cluster:
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
             **KEEP_FREED_MEMORY,
-            **_handed_on(log),
+            **_log_variable(log),
         }
         return [{"num_cpus": 0, "runtime_env": {"env_vars": environment}}] * count
 
@@ -163,15 +155,5 @@ def _on_cpu(placement: Placement, log: Path | None) -> Cluster:
     )
 
 
-def _handed_on(log: Path | None) -> dict[str, str]:
-    """Environment of an actor: a cluster that was started elsewhere knows nothing of this one."""
-    own = {name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT)}
-    return own | ({LOG_VARIABLE: str(log)} if log else {})
-
-
-def own_threads() -> int:
-    """CPU threads for a learner rank of this process's node, whose cores its GPUs' engines and
-    ranks divide among them."""
-    node = ray.get_runtime_context().get_node_id()
-    [resources] = [one["Resources"] for one in ray.nodes() if one["NodeID"] == node]
-    return max(1, int(resources.get("CPU", 1) / (2 * max(1, resources.get("GPU", 1)))))
+def _log_variable(log: Path | None) -> dict[str, str]:
+    return {LOG_VARIABLE: str(log)} if log else {}

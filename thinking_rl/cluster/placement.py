@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
-from thinking_rl.files.checkpoint import weight_files
 from thinking_rl.recipe.schema import Recipe
 
 ANSWER_TIMEOUT_S = 5.0
-ENVIRONMENT = ("HF_", "NCCL_", "VLLM_", "TORCH_", "PYTORCH_", "TRITON_")
-"""How the names of variables begin that actors on other nodes are handed."""
-SMALL_BYTES = 2**31
-"""Of weights that CPUs train in a time worth waiting for."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +24,6 @@ class Placement:
     """Whether engine i and learner worker i take turns on one GPU."""
     ray_address: str | None = None
     """Of a running Ray cluster to join; None: Ray is started."""
-    small: bool = True
-    """Whether the model is one that CPUs can do."""
 
 
 def placement_of(recipe: Recipe) -> Placement:
@@ -42,16 +34,7 @@ def placement_of(recipe: Recipe) -> Placement:
         learners=recipe.learner.workers,
         shared=recipe.rollout.placement == "shared",
         ray_address=recipe.ray_address,
-        small=is_small(recipe.model.path),
     )
-
-
-def is_small(place: str) -> bool:
-    """Whether the model at `model.path` is one that CPUs can train."""
-    folder = Path(place).expanduser()
-    if place == "tiny" or not folder.is_dir():
-        return place == "tiny"
-    return sum(file.stat().st_size for file in weight_files(folder)) < SMALL_BYTES
 
 
 def check_answers(address: str) -> None:

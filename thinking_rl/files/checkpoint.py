@@ -49,11 +49,6 @@ def check_complete(folder: Path) -> list[str]:
     return shards
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """A checkpoint's weight files that are there."""
-    return sorted(folder.glob("*.safetensors"))
-
-
 def weight_map(folder: Path) -> dict[str, str]:
     """Tensor name -> file name, by the checkpoint's index; empty where it has none.
 

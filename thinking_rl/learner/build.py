@@ -50,7 +50,7 @@ class LearnerSettings:
     activation_checkpointing: bool = False
     """Whether the backward pass computes activations again, to keep fewer."""
     threads: int = 1
-    """CPU threads of a rank; 0: its node decides."""
+    """CPU threads of a rank."""
     timeout_s: float = 3600.0
     """Longest wait, in seconds, for a call to the ranks and for a collective among them."""
     seed: int = 0

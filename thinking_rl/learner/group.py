@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import ray
 import torch
 
-from thinking_rl.cluster.devices import own_threads
 from thinking_rl.cluster.logs import speak_into_log
 from thinking_rl.cluster.waiting import Waiter
 from thinking_rl.learner.build import LearnerSettings
@@ -75,7 +73,6 @@ class RankActor:
 
     def build(self, settings: LearnerSettings, rank: int, world_size: int, rendezvous: str) -> None:
         """Not in the constructor, whose errors Ray gives as text alone."""
-        settings = replace(settings, threads=settings.threads or own_threads())
         self.rank = Rank(settings, rank, world_size, rendezvous)
 
     def begin_iteration(self, minibatches: Sequence[Sequence[TrainingRow]], images: Images) -> None:

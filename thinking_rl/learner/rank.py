@@ -126,7 +126,6 @@ class Rank:
             packed = row.packed(images, self.device)
             found.append(torch.stack(self.model.token_statistics(packed, temperature)).cpu())
         reshard(self.model)
-        empty_caches()
         return found
 
     def begin_iteration(
@@ -249,12 +248,12 @@ class Rank:
         self._minibatches, self._references, self._images = [], [], {}
         if self.settings.reset_optimizer:
             self.optimizers = make_optimizers(self.model, self.settings)
-        empty_caches()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Released (name, full tensor) pairs in the engine's dtype; collective."""
         yield from full_tensors(self.model, getattr(torch, self.settings.dtype))
-        empty_caches()
 
     def export(self, folder: str | Path) -> None:
         """Write the weights as a released checkpoint's safetensors, on rank 0; collective."""
@@ -308,12 +307,6 @@ def logprobs(
         values.append(value.cpu())
     reshard(model)
     return values
-
-
-def empty_caches() -> None:
-    """Give the device what torch only keeps, since an engine on it takes what it needs at once."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def reshard(model: torch.nn.Module) -> None:

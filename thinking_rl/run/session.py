@@ -12,8 +12,7 @@ from rollouts.pool import Patience, RolloutPool
 from rollouts.prompts import Prompt, Sampling, render_prompt
 from rollouts.stream import Phases, Stream
 from thinking_rl.cluster.devices import cluster
-from thinking_rl.cluster.nodes import check_nodes
-from thinking_rl.cluster.placement import is_small, placement_of
+from thinking_rl.cluster.placement import placement_of
 from thinking_rl.data import example_stream, fixed_problems, problem_stream
 from thinking_rl.files.run_folder import RunFolder
 from thinking_rl.learner.group import Learner
@@ -111,9 +110,6 @@ class Session:
         self._resources.callback(self.responses.close)
         self.state.register("responses", self.responses)
         self.devices = self._resources.enter_context(cluster(placement_of(recipe), self.folder.log))
-        if recipe.ray_address:
-            small = is_small(recipe.model.path)
-            check_nodes(self.folder.path, recipe.model.path, checkpoint, small=small)
         self.reporter.log(f"starting {rollout.engines} rollout worker(s)")
         self.pool = RolloutPool(
             engine_settings(recipe, self.devices, checkpoint, self.processor),
