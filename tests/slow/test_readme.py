@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import textwrap
@@ -139,8 +138,6 @@ def test_the_page_is_served(beside_a_run: Path) -> None:
         assert url
         with urllib.request.urlopen(url.group(), timeout=30) as page:
             assert b"<title>" in page.read()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
     finally:
         process.kill()
 

@@ -43,7 +43,8 @@ def write_parquet(
     features |= {"images": List(Image()), "choices": List(Value("string")), "level": Value("int64")}
     features |= {name: Value(kind) for name, kind in measured.items()}
     part = file.with_name(f"{file.name}.part")
-    Dataset.from_list([dict(row) for row in rows], features=Features(features)).to_parquet(part)
+    columns = {name: [row.get(name) for row in rows] for name in features}
+    Dataset.from_dict(columns, features=Features(features)).to_parquet(part)
     part.replace(file)
 
 
