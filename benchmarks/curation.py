@@ -68,6 +68,8 @@ def run(command: list[str], rows: Path | None = None, lines: int = 0) -> float:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode > 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     return time.monotonic() - started
 
 

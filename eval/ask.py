@@ -9,6 +9,7 @@ from eval.answers import Answer, AnswerFile
 from eval.benchmarks.benchmark import Benchmark, Style
 from rewards.reading.extraction import THINK_CLOSE, THINK_OPEN
 from rollouts.engine import Completion, Request
+from rollouts.pool import RolloutPool
 from rollouts.prompts import Prompt, Sampling, render_prompt, request_seed
 from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import KimiVLProcessor
@@ -29,6 +30,21 @@ class Model:
     """The answers, in the order of the requests."""
     max_model_tokens: int
     """Prompt and response together."""
+
+
+def when_first_asked(
+    start: Callable[[], RolloutPool],
+) -> Callable[[Sequence[Request]], list[Completion]]:
+    """`RolloutPool.generate` of engines that start with the first request, so that a finished set
+    is written again without them."""
+    pools: list[RolloutPool] = []
+
+    def generate(requests: Sequence[Request]) -> list[Completion]:
+        if not pools:
+            pools.append(start())
+        return pools[0].generate(requests)
+
+    return generate
 
 
 @dataclass(frozen=True)

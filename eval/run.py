@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.command import count, exit_code, progress
 from thinking_rl.files.checkpoint import checkpoint_folder
 from thinking_rl.files.json_files import write_json
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from eval.ask import Asking, Model
     from eval.benchmarks.benchmark import Benchmark
     from eval.measure import Measures
-    from rollouts.engine import Completion, EngineSettings, Request
+    from rollouts.engine import EngineSettings
     from rollouts.pool import RolloutPool
     from thinking_rl.model.image_store import ImageStore
     from thinking_rl.model.processing import KimiVLProcessor
@@ -32,7 +33,6 @@ LONGEST_CONTEXT = 32768
 START_TIMEOUT_S = 1800.0
 SILENCE_S = 60.0
 MAX_IMAGES = 8
-EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,17 +46,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     pair: dict[str, Any] = {"action": "append", "default": [], "type": _pair}
     add("--data", **pair, metavar="NAME=PLACE", help="a benchmark's file, folder or hub id")
     add("--split", **pair, metavar="NAME=SPLIT", help="by default the one scores are reported on")
-    add("--limit", type=_count, help="only the first problems of each benchmark")
-    add("--samples", type=_count, default=1, help="responses to each problem")
+    add("--limit", type=count, help="only the first problems of each benchmark")
+    add("--samples", type=count, default=1, help="responses to each problem")
     add("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
     add("--top-p", type=float, default=1.0)
     add(
         "--max-response-tokens",
-        type=_count,
+        type=count,
         default=16384,
         help="longest response (default: 16384)",
     )
-    add("--max-model-tokens", type=_count, help="prompt and response (default: up to 32768)")
+    add("--max-model-tokens", type=count, help="prompt and response (default: up to 32768)")
     add(
         "--thinking-budgets",
         type=_counts,
@@ -64,14 +64,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="N,N",
         help="close the thinking after so many tokens; each budget is an evaluation of its own",
     )
-    add("--answer-tokens", type=_count, default=512, help="beyond a budget (default: 512)")
+    add("--answer-tokens", type=count, default=512, help="beyond a budget (default: 512)")
     add("--style", choices=("official", "kimi"), default="official", help="of the prompts")
     add("--out", type=Path, help="folder (default: runs/eval-CHECKPOINT)")
-    add("--engines", type=_count, default=1)
-    add("--tensor-parallel", type=_count, default=1, help="GPUs of an engine")
-    add("--max-sequences", type=_count, default=64, help="that an engine decodes at once")
-    add("--chunk", type=_count, default=256, help="requests between two writes (default: 256)")
-    add("--image-token-limit", type=_count, help="most patches of an image")
+    add("--engines", type=count, default=1)
+    add("--tensor-parallel", type=count, default=1, help="GPUs of an engine")
+    add("--max-sequences", type=count, default=64, help="that an engine decodes at once")
+    add("--chunk", type=count, default=256, help="requests between two writes (default: 256)")
+    add("--image-token-limit", type=count, help="most patches of an image")
     add("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     add("--seed", type=int, default=0)
     add("--timeout-s", type=float, default=14400.0, help="longest wait for a chunk")
@@ -79,18 +79,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate, print the table. 2: a mistake of the user's, said in one line. 1: it failed. 130:
-    stopped."""
+    """Evaluate, print the table; returns what `exit_code` says."""
     options = parse_arguments(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        return _fail(f"error: {error}", EXIT_USER_ERROR)
-    except RuntimeError as error:  # such as an engine that died
-        return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR)
-    except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from here", EXIT_STOPPED)
-    return 0
+    return exit_code(lambda: run(options))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -122,8 +113,8 @@ def run(options: argparse.Namespace) -> None:
             check_prompts(benchmark, new, model, asking)  # the last asking is the longest
         results: list[Measures] = []
         for benchmark, listed, asking, file in jobs:
-            progress = _progress(file.path.stem)
-            answers = ask(benchmark, listed, model, asking, file, options.chunk, progress)
+            said = progress(file.path.stem)
+            answers = ask(benchmark, listed, model, asking, file, options.chunk, said)
             results.append(measure(benchmark, listed, answers, asking))
     rows = [one.as_dict() for one in results]
     write_json(out / "results.json", rows, indent=2)
@@ -218,21 +209,18 @@ def lazy_model(
     printed again without them."""
     import ray
 
-    from eval.ask import Model
+    from eval.ask import Model, when_first_asked
     from thinking_rl.model.image_store import ImageStore
     from thinking_rl.model.processing import load_processor
 
     processor = load_processor(checkpoint, options.image_token_limit)
     images = ImageStore(processor.image_processor, share=ray.put)
-    pools: list[RolloutPool] = []
 
-    def generate(requests: Sequence[Request]) -> list[Completion]:
-        if not pools:
-            engine = engine_settings(options, checkpoint, processor, max_model_tokens)
-            pools.append(start_engines(options, engine, images, resources))
-        return pools[0].generate(requests)
+    def start() -> RolloutPool:
+        engine = engine_settings(options, checkpoint, processor, max_model_tokens)
+        return start_engines(options, engine, images, resources)
 
-    return Model(processor, images, generate, max_model_tokens)
+    return Model(processor, images, when_first_asked(start), max_model_tokens)
 
 
 def engine_settings(
@@ -281,10 +269,6 @@ def start_engines(
     return pool
 
 
-def _progress(name: str) -> Callable[[int, int], None]:
-    return lambda done, total: print(f"{name}: {done} of {total} answered", file=sys.stderr)
-
-
 def _names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
@@ -296,19 +280,8 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
-    return int(text)
-
-
 def _counts(text: str) -> list[int]:
-    return sorted({_count(part.strip()) for part in text.split(",")})
-
-
-def _fail(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
-    return code
+    return sorted({count(part.strip()) for part in text.split(",")})
 
 
 if __name__ == "__main__":

@@ -66,6 +66,15 @@ def faulty(problem, response):
 '''
 
 
+def write_recipe(folder: Path) -> Path:
+    """The recipe's file, beside that of its reward."""
+    rewards = folder / "own_rewards.py"
+    rewards.write_text(REWARDS)
+    recipe = folder / "short.yaml"
+    recipe.write_text(RECIPE.replace("REWARDS", str(rewards)))
+    return recipe
+
+
 @dataclass
 class ShortRun:
     """A run's folder, and the processes that belong to it."""
@@ -85,11 +94,7 @@ class ShortRun:
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start the run; stdout and stderr are pipes."""
-        rewards = self.folder / "own_rewards.py"
-        rewards.write_text(REWARDS)
-        recipe = self.folder / "short.yaml"
-        recipe.write_text(RECIPE.replace("REWARDS", str(rewards)))
-        command = [sys.executable, *self.program, str(recipe)]
+        command = [sys.executable, *self.program, str(write_recipe(self.folder))]
         return subprocess.Popen(
             [*command, f"run_dir={self.run_dir}", *overrides],
             cwd=ROOT,

@@ -97,6 +97,25 @@ def cluster(placement: Placement, log: Path | None = None) -> Iterator[Cluster]:
             shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
 
 
+def start_ray(address: str | None) -> Any:
+    """Ray's context. A machine has 30 s to start Ray, which one that does much else may not keep:
+    it is tried again."""
+    for number in range(1, START_TRIES + 1):
+        try:
+            return ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                namespace="thinking_rl",
+            )
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if number == START_TRIES or "timed out during startup" not in str(error):
+                raise
+    return None
+
+
 def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
     def options(bundle: int, share: float) -> dict[str, Any]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
@@ -112,25 +131,6 @@ def _on_gpus(placement: Placement, group: Any, log: Path | None) -> Cluster:
         on_cpu=False,
         threads=max(1, (os.cpu_count() or 1) // (2 * max(1, placement.learners))),
     )
-
-
-def start_ray(address: str | None) -> Any:
-    """Ray's context. A machine has 30 s to start Ray, which one that does much else may not keep:
-    it is tried again."""
-    for further in reversed(range(START_TRIES)):
-        try:
-            return ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                namespace="thinking_rl",
-            )
-        except Exception as error:  # Ray raises no narrower one
-            ray.shutdown()
-            if not further or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError
 
 
 def _on_cpu(placement: Placement, log: Path | None) -> Cluster:

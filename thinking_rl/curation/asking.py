@@ -11,9 +11,9 @@ from pathlib import Path
 
 import ray
 
-from eval.ask import Model
+from eval.ask import Model, when_first_asked
 from rollouts.collect import trajectory
-from rollouts.pool import Patience, RolloutPool
+from rollouts.pool import RolloutPool
 from rollouts.prompts import Sampling, render_prompt
 from thinking_rl.cluster.devices import cluster
 from thinking_rl.cluster.placement import Placement
@@ -22,8 +22,7 @@ from thinking_rl.model.image_store import ImageStore
 from thinking_rl.model.processing import load_processor
 from thinking_rl.recipe.schema import Recipe
 from thinking_rl.run.grading import Grader
-from thinking_rl.run.session import SILENCE_S
-from thinking_rl.run.settings import engine_settings
+from thinking_rl.run.settings import engine_settings, patience
 from thinking_rl.types import FinishReason, Group, Outcome, Problem, Trajectory
 
 
@@ -138,7 +137,6 @@ def engine_model(recipe: Recipe, checkpoint: str, resources: ExitStack) -> Model
     written again without them. `resources` ends them."""
     processor = load_processor(checkpoint, recipe.model.image_token_limit)
     images = ImageStore(processor.image_processor, recipe.data.image_store_gib, share=ray.put)
-    pools: list[RolloutPool] = []
 
     def start() -> RolloutPool:
         rollout = recipe.rollout
@@ -149,19 +147,17 @@ def engine_model(recipe: Recipe, checkpoint: str, resources: ExitStack) -> Model
         )
         devices = resources.enter_context(cluster(placement))
         settings = replace(engine_settings(recipe, devices, checkpoint, processor), sleeps=False)
-        silence_s = rollout.silence_s or SILENCE_S[devices.on_cpu]
-        patience = Patience(rollout.start_timeout_s, silence_s, rollout.timeout_s)
-        # Fixed dealing: a chunk's responses are the same whenever it is asked.
-        pool = RolloutPool(settings, devices.engines, images, patience=patience, dealing="fixed")
+        pool = RolloutPool(
+            settings,
+            devices.engines,
+            images,
+            patience=patience(rollout, devices),
+            dealing="fixed",  # a chunk's responses are the same whenever it is asked
+        )
         resources.callback(pool.close)
         return pool
 
-    def generate(requests):
-        if not pools:
-            pools.append(start())
-        return pools[0].generate(requests)
-
-    return Model(processor, images, generate, recipe.rollout.max_model_tokens)
+    return Model(processor, images, when_first_asked(start), recipe.rollout.max_model_tokens)
 
 
 def on_engines(model: Model, sampling: Sampling, opening: tuple[str, ...] = ()) -> Answer:

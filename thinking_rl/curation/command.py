@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,6 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     """
     recipe = resolve_dtype(load_recipe(options.recipe, options.overrides), find_gpus())
     return recipe.model_copy(update={"run_dir": str(options.out)})
-
-
-def require_counts(options: argparse.Namespace, *names: str) -> None:
-    """Whether options are counts.
-
-    Raises:
-        ValueError: one of them is below 1.
-    """
-    for name in names:
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: expected a whole number above 0")
 
 
 def settings_of(recipe: Recipe, options: argparse.Namespace, names: Sequence[str]) -> dict:
@@ -84,11 +73,6 @@ def duplicates_of(problems: Sequence[Problem], others: Sequence[Problem]) -> dic
     """Id -> what the problem repeats: one of the others, or an earlier one that stays."""
     found = find_duplicates([entry_of(p) for p in problems], [entry_of(p) for p in others])
     return {problems[place].id: duplicate for place, duplicate in found.items()}
-
-
-def progress(name: str) -> Callable[[int, int], None]:
-    """Says how far it is, on stderr."""
-    return lambda done, total: print(f"{name}: {done} of {total} answered", file=sys.stderr)
 
 
 def say(message: str) -> None:

@@ -18,6 +18,7 @@ from rollouts.prompts import request_seed
 from thinking_rl.curation.asking import Item, Response
 from thinking_rl.model.images import read_image
 from thinking_rl.model.processing import problem_messages
+from thinking_rl.report.pictures import KINDS, kind_of
 from thinking_rl.types import FinishReason, ImageSource
 
 TRIES = 4
@@ -25,7 +26,6 @@ LARGEST_ANSWER_BYTES = 16 * 2**20
 AGAIN = (408, 409, 429, 500, 502, 503, 504)
 """Statuses after which the same request may do."""
 _THINK = re.compile(r"^\s*<think>(.*?)</think>", re.DOTALL)
-KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def content_of(item: Item) -> list[dict[str, Any]]:
 
 def _inline(source: ImageSource) -> str:
     data = read_image(source)
-    kind = next((name for start, name in KINDS.items() if data.startswith(start)), "png")
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    media, _ = KINDS.get(kind_of(data), KINDS["png"])
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
 
 
 def response_of(answer: Any, where: str) -> Response:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import keep_settings
+from eval.command import progress
 from rewards.reading.extraction import THINK_CLOSE, THINK_OPEN, final_answer
 from rollouts.prompts import Sampling
 from thinking_rl.curation import command
@@ -60,7 +61,6 @@ def curate(options: argparse.Namespace) -> None:
     types = {one for one in options.drop_types.split(",") if one}
     if unknown := types - set(QUESTION_TYPES):
         raise ValueError(f"--drop-types: no type {unknown.pop()!r}; known: {QUESTION_TYPES}")
-    command.require_counts(options, "samples", "chunk", "answer_tokens")
     recipe = command.read_recipe(options)
     with ExitStack() as resources:
         resources.enter_context(sole_writer(options.out))
@@ -124,7 +124,7 @@ class Asking:
         items = [Item(one, i, instruction) for one in problems for i in range(number)]
         answer = on_engines(self._model, sampling, opening)
         file = options.out / "responses" / f"{name}.jsonl"
-        rows = ask(items, answer, self._grader, file, options.chunk, command.progress(name))
+        rows = ask(items, answer, self._grader, file, options.chunk, progress(name))
         return {
             one.id: rows[place * number : (place + 1) * number]
             for place, one in enumerate(problems)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from eval.answers import keep_settings
+from eval.command import progress
 from rollouts.prompts import Sampling
 from thinking_rl.curation import behaviours, command
 from thinking_rl.curation.asking import Answer, Answered, Item, ask, engine_model, on_engines
@@ -38,7 +39,6 @@ def warm_up_set(options: argparse.Namespace) -> None:
     """
     if bool(options.endpoint) != bool(options.teacher):
         raise ValueError("--endpoint and --teacher go together: where to ask, and whom")
-    command.require_counts(options, "attempts", "per_problem", "parallel", "chunk")
     recipe = command.read_recipe(options)
     with ExitStack() as resources:
         resources.enter_context(sole_writer(options.out))
@@ -70,7 +70,7 @@ def responses(
         for wanted in [behaviours.instruction(attempt) if options.prompts == "behaviours" else ""]
     ]
     file = options.out / "responses" / "chains.jsonl"
-    return ask(items, answer, grader, file, options.chunk, command.progress("chains"))
+    return ask(items, answer, grader, file, options.chunk, progress("chains"))
 
 
 def endpoint(recipe: Recipe, options: argparse.Namespace) -> Endpoint:

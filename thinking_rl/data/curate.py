@@ -11,9 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from thinking_rl.cluster.stopping import stop_signals
-
-EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
+from eval.command import count, exit_code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,41 +21,36 @@ def parser() -> argparse.ArgumentParser:
     add("recipe", help="its data.train is curated, by its model, sampled as its rollout says")
     add("overrides", nargs="*", metavar="key=value", help="as for a run")
     add("--out", type=Path, required=True, help="folder to write")
-    add("--problems", type=int, help="draw so many; needed where a source has no end")
-    add("--samples", type=int, default=10, help="responses to each problem (default: 10)")
+    add("--problems", type=count, help="draw so many; needed where a source has no end")
+    add("--samples", type=count, default=10, help="responses to each problem (default: 10)")
     add("--temperature", type=float, default=1.0, help="of all samples (default: 1.0)")
     add("--attempts", type=int, default=8, help="guesses with empty thinking; 0: no filter")
-    add("--answer-tokens", type=int, default=64, help="longest guess (default: 64)")
+    add("--answer-tokens", type=count, default=64, help="longest guess (default: 64)")
     add("--answer-start", default="", help="what a guess begins with, such as '\\boxed{'")
     add("--hack-alpha", type=float, default=0.05, help="1: any hit drops, as in Kimi k1.5")
     add("--drop-types", default="choice,true_false,proof", help="question types; '' drops none")
     add("--lowest", type=float, default=0.0, help="pass rate that stays (default: 0)")
     add("--highest", type=float, default=0.99, help="pass rate that stays (default: 0.99)")
     add("--largest-domain", type=float, default=1.0, help="most of one domain, as a share")
-    add("--chunk", type=int, default=256, help="responses between two writes (default: 256)")
+    add(
+        "--chunk",
+        type=count,
+        default=256,
+        help="responses between two writes (default: 256)",
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Curate. 2: a mistake of the user's, said in one line. 1: it failed. 130: stopped."""
+    """The command; returns what `exit_code` says."""
     options = parser().parse_intermixed_args(argv)
-    with stop_signals():
-        try:
-            from thinking_rl.curation.problems import curate  # heavy, and --help is not
 
-            curate(options)
-        except (ValueError, OSError) as error:
-            return _fail(f"error: {error}", EXIT_USER_ERROR)
-        except RuntimeError as error:
-            return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR)
-        except KeyboardInterrupt:
-            return _fail("stopped; the same command goes on from here", EXIT_STOPPED)
-    return 0
+    def work() -> None:
+        from thinking_rl.curation.problems import curate  # heavy, and --help is not
 
+        curate(options)
 
-def _fail(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
-    return code
+    return exit_code(work)
 
 
 if __name__ == "__main__":

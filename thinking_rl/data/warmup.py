@@ -11,9 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from thinking_rl.cluster.stopping import stop_signals
-
-EXIT_ERROR, EXIT_USER_ERROR, EXIT_STOPPED = 1, 2, 130
+from eval.command import count, exit_code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,36 +24,41 @@ def parser() -> argparse.ArgumentParser:
     add("--endpoint", default="", help="ask there, such as http://localhost:8000/v1")
     add("--teacher", default="", help="the endpoint's name of its model")
     add("--key-variable", default="", help="environment variable that holds the endpoint's key")
-    add("--parallel", type=int, default=8, help="requests to the endpoint at once (default: 8)")
-    add("--problems", type=int, help="draw so many; needed where a source has no end")
-    add("--attempts", type=int, default=4, help="responses to each problem (default: 4)")
-    add("--per-problem", type=int, default=1, help="most chains kept of a problem (default: 1)")
+    add(
+        "--parallel",
+        type=count,
+        default=8,
+        help="requests to the endpoint at once (default: 8)",
+    )
+    add("--problems", type=count, help="draw so many; needed where a source has no end")
+    add("--attempts", type=count, default=4, help="responses to each problem (default: 4)")
+    add(
+        "--per-problem",
+        type=count,
+        default=1,
+        help="most chains kept of a problem (default: 1)",
+    )
     add("--temperature", type=float, default=1.0)
     add("--prompts", choices=("behaviours", "none"), default="behaviours", help="none: no request")
-    add("--chunk", type=int, default=256, help="responses between two writes (default: 256)")
+    add(
+        "--chunk",
+        type=count,
+        default=256,
+        help="responses between two writes (default: 256)",
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the set. 2: a mistake of the user's, said in one line. 1: it failed. 130: stopped."""
+    """The command; returns what `exit_code` says."""
     options = parser().parse_intermixed_args(argv)
-    with stop_signals():
-        try:
-            from thinking_rl.curation.warm_up import warm_up_set  # heavy, and --help is not
 
-            warm_up_set(options)
-        except (ValueError, OSError) as error:
-            return _fail(f"error: {error}", EXIT_USER_ERROR)
-        except RuntimeError as error:
-            return _fail(f"error: {type(error).__name__}: {error}", EXIT_ERROR)
-        except KeyboardInterrupt:
-            return _fail("stopped; the same command goes on from here", EXIT_STOPPED)
-    return 0
+    def work() -> None:
+        from thinking_rl.curation.warm_up import warm_up_set  # heavy, and --help is not
 
+        warm_up_set(options)
 
-def _fail(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
-    return code
+    return exit_code(work)
 
 
 if __name__ == "__main__":

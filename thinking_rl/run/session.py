@@ -8,7 +8,7 @@ from types import TracebackType
 
 import ray
 
-from rollouts.pool import Patience, RolloutPool
+from rollouts.pool import RolloutPool
 from rollouts.prompts import Prompt, Sampling, render_prompt
 from rollouts.stream import Phases, Stream
 from thinking_rl.cluster.devices import cluster
@@ -26,12 +26,9 @@ from thinking_rl.report.progress import Reporter
 from thinking_rl.report.responses import ResponseLog
 from thinking_rl.run.benchmarks import load_benchmarks
 from thinking_rl.run.grading import Grader
-from thinking_rl.run.settings import engine_settings, learner_settings
+from thinking_rl.run.settings import engine_settings, learner_settings, patience
 from thinking_rl.run.state import Course, RunState
 from thinking_rl.types import Group, Problem
-
-SILENCE_S = {False: 20.0, True: 300.0}
-"""How long an engine may be silent where the recipe does not say: on GPUs, and on CPUs."""
 
 
 class Session:
@@ -115,11 +112,7 @@ class Session:
             engine_settings(recipe, self.devices, checkpoint, self.processor),
             self.devices.engines,
             self.images,
-            patience=Patience(
-                rollout.start_timeout_s,
-                rollout.silence_s or SILENCE_S[self.devices.on_cpu],
-                rollout.timeout_s,
-            ),
+            patience=patience(rollout, self.devices),
             dealing=recipe.dealing,
             log=self.reporter.log,
         )

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from rollouts.engine import EngineSettings
+from rollouts.pool import Patience
 from thinking_rl.cluster.devices import Cluster
 from thinking_rl.learner.build import LearnerSettings
 from thinking_rl.model.processing import KimiVLProcessor
 from thinking_rl.recipe.optimizer import Optimizer
 from thinking_rl.recipe.rl import Loss
-from thinking_rl.recipe.schema import Recipe
+from thinking_rl.recipe.schema import Recipe, Rollout
+
+SILENCE_S = {False: 20.0, True: 300.0}
+"""How long an engine may be silent where the recipe does not say: on GPUs, and on CPUs."""
+
+
+def patience(rollout: Rollout, devices: Cluster) -> Patience:
+    """How long engines are waited for."""
+    silence_s = rollout.silence_s or SILENCE_S[devices.on_cpu]
+    return Patience(rollout.start_timeout_s, silence_s, rollout.timeout_s)
 
 
 def engine_settings(
